@@ -1,0 +1,63 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+
+use crate::raw::child;
+
+/// Measures the appliance beside raw loops on the same kind of device, and prints the budget.
+#[derive(Debug, Parser)]
+#[command(name = "mintwarden-benches", version)]
+pub struct Options {
+    /// Short and rough: slices of one second, one round.
+    #[arg(long)]
+    pub quick: bool,
+    /// How often each measurement is made, raw and product in turn; medians are reported.
+    #[arg(long, default_value_t = 3, conflicts_with = "quick", value_name = "N")]
+    pub rounds: usize,
+    /// Length of each measurement, in seconds.
+    #[arg(long, default_value_t = 5.0, conflicts_with = "quick", value_name = "SECONDS")]
+    pub measure: f64,
+    /// Write the figures to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Started by this program, never by hand.
+    #[command(subcommand)]
+    pub role: Option<Role>,
+}
+
+/// What a process is that this program starts.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// The raw loop.
+    #[command(hide = true)]
+    Raw(child::Arguments),
+}
+
+/// How long things are measured.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Timing {
+    /// Under load, but not counted.
+    pub warm_up: Duration,
+    /// Counted.
+    pub measure: Duration,
+    /// How often.
+    pub rounds: usize,
+    /// How often the appliance is started.
+    pub starts: usize,
+}
+
+impl Options {
+    /// How long things are measured.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        let second = Duration::from_secs(1);
+        if self.quick {
+            return Timing { warm_up: second / 4, measure: second, rounds: 1, starts: 3 };
+        }
+        let measure = Duration::try_from_secs_f64(self.measure).unwrap_or(5 * second);
+        Timing { warm_up: second.min(measure), measure, rounds: self.rounds.max(1), starts: 9 }
+    }
+}

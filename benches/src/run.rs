@@ -1,0 +1,200 @@
+//! The order of the measurements.
+//!
+//! Raw and product take turns, so that what else the machine does hits both: each product
+//! measurement is held against the mean of the raw ones before and after it, and medians are taken
+//! over rounds of such pairs.
+
+use std::{fs, thread, time::Duration};
+
+use mintwarden_client::{Issuer, Token};
+use serde::Serialize;
+use tokio::{task::block_in_place, time::sleep};
+
+use crate::{
+    appliance::{ISSUER, SESSIONS, Site},
+    cpu::Processes,
+    error::BenchError,
+    load::{self, Load, Loaded, Shape},
+    memory::Memory,
+    options::Timing,
+    programs::Programs,
+    raw::{Raw, RawLoop, Work},
+    sample, start,
+    statistics::Latencies,
+};
+
+/// The loads that are put on, in order.
+pub const SHAPES: [Shape; 5] = [
+    Shape::Batches { size: 1, in_flight: IN_FLIGHT },
+    Shape::Batches { size: 16, in_flight: IN_FLIGHT },
+    Shape::Batches { size: 64, in_flight: IN_FLIGHT },
+    Shape::Batches { size: 256, in_flight: IN_FLIGHT },
+    Shape::Joined { tasks: 64 },
+];
+
+const IN_FLIGHT: usize = 4;
+
+/// What memory is read under: the most that the budget's loads have in hand.
+const FULL_LOAD: Shape = Shape::Batches { size: 256, in_flight: IN_FLIGHT };
+
+const READ_MEMORY_EVERY: Duration = Duration::from_millis(100);
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+pub struct Findings {
+    /// The machine.
+    pub machine: Machine,
+    /// How it was measured.
+    pub timing: Timing,
+    /// Round by round.
+    pub rounds: Vec<Round>,
+    /// The appliance's processes under full load.
+    pub memory: Memory,
+    /// Start to first signature, each time.
+    pub starts: Vec<Duration>,
+    /// How many tokens were verified by an independent library.
+    pub verified: usize,
+}
+
+/// What the figures were measured on.
+#[derive(Debug, Serialize)]
+pub struct Machine {
+    /// Processors that this process may use.
+    pub processors: usize,
+    /// The load average of the last minute before the run: much more than none is noise.
+    pub load_before: String,
+    /// Sessions with the device, of the appliance as of the raw loop.
+    pub sessions: usize,
+    /// Whether this is an optimised build. The figures of another mean nothing.
+    pub optimised: bool,
+}
+
+/// One round: every measurement once.
+#[derive(Debug, Serialize)]
+pub struct Round {
+    /// Plain `C_Sign` with all sessions.
+    pub plain: Raw,
+    /// The loads of [`SHAPES`].
+    pub loads: Vec<Compared>,
+    /// One call at a time.
+    pub idle: Idle,
+}
+
+/// A load beside the raw loop.
+#[derive(Debug, Serialize)]
+pub struct Compared {
+    /// How it was put on.
+    pub shape: Shape,
+    /// What came of it.
+    pub product: Loaded,
+    /// The raw loop, with verification, before and after.
+    pub raw: Raw,
+}
+
+/// Single calls beside single raw signatures.
+#[derive(Debug, Serialize)]
+pub struct Idle {
+    /// From the caller's side, through everything.
+    pub product: Latencies,
+    /// `C_Sign` and verification.
+    pub raw: Latencies,
+}
+
+/// Measures everything.
+///
+/// # Errors
+/// [`BenchError`] if something could not be measured; never for what was measured.
+pub async fn run(timing: Timing) -> Result<Findings, BenchError> {
+    let programs = block_in_place(Programs::ready)?;
+    let machine = Machine::look();
+    let site = Site::provision(&programs)?;
+    let mut raw = RawLoop::start(&programs, &site.directory().join("raw"))?;
+
+    let mut appliance = site.start()?;
+    let addresses = block_in_place(|| appliance.serving())?;
+    site.init(&addresses).await?;
+    let issuer = site.signer(&addresses).await?.issuer(ISSUER);
+    issuer.sign(crate::payload::typical(0)).await?;
+    let processes = appliance.processes()?;
+
+    let (mut rounds, mut tokens) = (Vec::new(), Vec::new());
+    for number in 1..=timing.rounds {
+        say(&format!("round {number} of {}", timing.rounds));
+        rounds.push(round(&timing, &mut raw, &issuer, &processes, &mut tokens).await?);
+    }
+    say("memory");
+    let memory = memory(&timing, &issuer, &processes).await?;
+    let verified = sample::verify(&issuer, &tokens).await?;
+    drop(appliance);
+
+    say("start to first signature");
+    let mut starts = Vec::new();
+    for _ in 0..timing.starts {
+        starts.push(start::first_signature(&site).await?);
+    }
+    Ok(Findings { machine, timing, rounds, memory, starts, verified })
+}
+
+async fn round(
+    timing: &Timing,
+    raw: &mut RawLoop,
+    issuer: &Issuer,
+    processes: &Processes,
+    tokens: &mut Vec<Token>,
+) -> Result<Round, BenchError> {
+    let mut measure = |work| block_in_place(|| raw.measure(work, timing));
+    say("  plain C_Sign");
+    let plain = measure(Work::Sign)?;
+    let mut before = measure(Work::SignAndVerify)?;
+    let mut loads = Vec::new();
+    for shape in SHAPES {
+        say(&format!("  {shape}"));
+        let mut product = load::run(issuer, shape, timing, processes).await?;
+        let after = measure(Work::SignAndVerify)?;
+        tokens.append(&mut product.sample);
+        loads.push(Compared { shape, product, raw: Raw::between(&before, &after) });
+        before = after;
+    }
+    say("  one call at a time");
+    let before = measure(Work::OneByOne)?;
+    let product = load::one_by_one(issuer, timing).await?;
+    let after = measure(Work::OneByOne)?;
+    let missing = || BenchError::Raw("it timed no single operations".to_owned());
+    let raw = Raw::between(&before, &after).latencies.ok_or_else(missing)?;
+    Ok(Round { plain, loads, idle: Idle { product, raw } })
+}
+
+/// The most that is seen under full load, when all other loads have left their mark.
+async fn memory(
+    timing: &Timing,
+    issuer: &Issuer,
+    processes: &Processes,
+) -> Result<Memory, BenchError> {
+    let load = Load::start(issuer, FULL_LOAD);
+    let mut most = Memory::of(&processes.ids())?;
+    let mut left = timing.measure;
+    while !left.is_zero() {
+        sleep(READ_MEMORY_EVERY).await;
+        left = left.saturating_sub(READ_MEMORY_EVERY);
+        most = most.max(Memory::of(&processes.ids())?);
+    }
+    load.stop().await?;
+    Ok(most)
+}
+
+impl Machine {
+    fn look() -> Self {
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        Self {
+            processors: thread::available_parallelism().map_or(1, usize::from),
+            load_before: load.split(' ').next().unwrap_or_default().to_owned(),
+            sessions: SESSIONS,
+            optimised: !cfg!(debug_assertions),
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "progress, for whoever waits")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}

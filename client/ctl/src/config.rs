@@ -1,0 +1,161 @@
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use crate::args::{Connection, parse_timeout};
+
+const DEFAULT_ENDPOINT: &str = "unix:/run/mintwarden/api.sock";
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How to reach the appliance, from options, environment and file.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) endpoint: String,
+    pub(crate) cert: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) timeout: Duration,
+}
+
+/// The configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("{}: {source}; check the path and its permissions", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error(
+        "{}: {source}known keys are endpoint, cert, key, ca and timeout, all of them strings",
+        path.display()
+    )]
+    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("{}: timeout: {problem}", path.display())]
+    Timeout { path: PathBuf, problem: String },
+}
+
+/// The file's shape.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    endpoint: Option<String>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    ca: Option<PathBuf>,
+    timeout: Option<String>,
+}
+
+impl Settings {
+    /// Completes the options, which have taken in the environment already, from the file. The
+    /// default file need not exist; one that was asked for has to.
+    pub(crate) fn resolve(
+        options: Connection,
+        default_file: Option<PathBuf>,
+    ) -> Result<Self, ConfigError> {
+        let asked = options.config.is_some();
+        let file = match options.config.or(default_file) {
+            Some(path) => File::read(&path, asked)?,
+            None => (File::default(), None),
+        };
+        let (file, timeout) = file;
+        Ok(Self {
+            endpoint: options
+                .endpoint
+                .or(file.endpoint)
+                .unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
+            cert: options.cert.or(file.cert),
+            key: options.key.or(file.key),
+            ca: options.ca.or(file.ca),
+            timeout: options.timeout.or(timeout).unwrap_or(DEFAULT_TIMEOUT),
+        })
+    }
+}
+
+impl File {
+    /// The file with its paths made independent of the working directory, and its timeout.
+    fn read(path: &Path, asked: bool) -> Result<(Self, Option<Duration>), ConfigError> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !asked => {
+                return Ok(Default::default());
+            }
+            Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+        };
+        let file: Self = toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        let timeout = file.timeout.as_deref().map(parse_timeout).transpose();
+        let timeout =
+            timeout.map_err(|problem| ConfigError::Timeout { path: path.to_owned(), problem })?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let absolute = |path: Option<PathBuf>| path.map(|path| directory.join(path));
+        let file = Self {
+            cert: absolute(file.cert),
+            key: absolute(file.key),
+            ca: absolute(file.ca),
+            ..file
+        };
+        Ok((file, timeout))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn file(text: &str) -> (TempDir, PathBuf) {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("ctl.toml");
+        fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn options_come_before_the_file_and_the_file_before_defaults() {
+        let (dir, path) =
+            file("endpoint = 'https://file'\ncert = 'a.crt'\nca = '/etc/ca.crt'\ntimeout = '3s'");
+        let options =
+            Connection { endpoint: Some("https://option".into()), ..Connection::default() };
+        let settings = Settings::resolve(options, Some(path)).unwrap();
+        assert_eq!(
+            settings,
+            Settings {
+                endpoint: "https://option".into(),
+                cert: Some(dir.path().join("a.crt")),
+                key: None,
+                ca: Some("/etc/ca.crt".into()),
+                timeout: Duration::from_secs(3),
+            }
+        );
+    }
+
+    #[test]
+    fn the_default_file_need_not_exist_but_one_asked_for_has_to() {
+        let settings =
+            Settings::resolve(Connection::default(), Some("/nowhere/ctl.toml".into())).unwrap();
+        assert_eq!(settings.endpoint, DEFAULT_ENDPOINT);
+        let options =
+            Connection { config: Some("/nowhere/ctl.toml".into()), ..Connection::default() };
+        let error = Settings::resolve(options, None).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/ctl.toml"), "{error}");
+    }
+
+    #[test]
+    fn errors_name_file_key_and_remedy() {
+        for (text, named) in [
+            ("endpont = 'x'", "endpont"),
+            ("endpoint = 7", "endpoint"),
+            ("timeout = 'soon'", "timeout"),
+            ("timeout = '0s'", "10s"),
+        ] {
+            let (_dir, path) = file(text);
+            let error =
+                Settings::resolve(Connection::default(), Some(path)).unwrap_err().to_string();
+            assert!(error.contains(named) && error.contains("ctl.toml"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+use mintwarden_client::{Client, Identity, TrustAnchors};
+
+use crate::{args::Command, config::Settings, exit::Failure};
+
+/// The client that a command works with.
+pub(crate) fn client(settings: &Settings, command: &Command) -> Result<Client, Failure> {
+    let mut builder =
+        Client::builder().endpoint(settings.endpoint.as_str()).timeout(settings.timeout);
+    if !matches!(command, Command::Sign { .. }) {
+        // A person waits for the answer, and can ask again.
+        builder = builder.max_attempts(1);
+    }
+    match (&settings.cert, &settings.key) {
+        (Some(cert), Some(key)) => builder = builder.identity(Identity::from_files(cert, key)),
+        (None, None) => {}
+        (Some(_), None) => return Err(Failure::Half { given: "a certificate", missing: "--key" }),
+        (None, Some(_)) => return Err(Failure::Half { given: "a key", missing: "--cert" }),
+    }
+    if let Some(ca) = &settings.ca {
+        builder = builder.ca(TrustAnchors::from_file(ca));
+    }
+    Ok(builder.build()?)
+}

@@ -1,0 +1,67 @@
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use mintwarden_client::Error;
+
+use crate::config::ConfigError;
+
+/// The appliance refused, or a line was not signed.
+pub(crate) const REFUSED: u8 = 1;
+/// EX_UNAVAILABLE of sysexits.h.
+pub(crate) const UNAVAILABLE: u8 = 69;
+/// EX_OSERR of sysexits.h.
+const SYSTEM: u8 = 71;
+/// EX_CONFIG of sysexits.h.
+const CONFIGURATION: u8 = 78;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(
+        "there is {given} but not the other half; give it with {missing}, by environment or in the file"
+    )]
+    Half { given: &'static str, missing: &'static str },
+    #[error(transparent)]
+    Client(#[from] Error),
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+    #[error("cannot start: {0}")]
+    Runtime(io::Error),
+}
+
+impl Failure {
+    /// Says so on standard error, and gives the process's exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        if let Self::Output(error) = self
+            && error.kind() == io::ErrorKind::BrokenPipe
+        {
+            // Whoever read our output has enough; the convention is to say nothing.
+            return ExitCode::SUCCESS;
+        }
+        // Where not even standard error can be written, the exit code has to do.
+        let _ = writeln!(io::stderr(), "mintwardenctl: {self}");
+        ExitCode::from(self.code())
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Half { .. } | Self::Client(Error::Config(_)) => CONFIGURATION,
+            Self::Client(error) => code_of(error),
+            Self::Output(_) | Self::Runtime(_) => SYSTEM,
+        }
+    }
+}
+
+/// The exit code for a call that failed.
+fn code_of(error: &Error) -> u8 {
+    if is_unavailable(error) { UNAVAILABLE } else { REFUSED }
+}
+
+/// Whether the appliance gave no answer, so that asking for more is useless now.
+pub(crate) fn is_unavailable(error: &Error) -> bool {
+    matches!(error, Error::Transport(_) | Error::DeadlineExceeded)
+}

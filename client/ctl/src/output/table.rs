@@ -1,0 +1,91 @@
+use std::io::{self, Write};
+
+use comfy_table::{Table, presets::NOTHING};
+
+use super::model::{Keysets, Status};
+
+pub(super) fn keysets(out: &mut impl Write, keysets: &Keysets) -> io::Result<()> {
+    let mut keys = table(&["ISSUER", "STATE", "KID", "DEVICE", "ALGORITHM", "CREATED", "CHANGED"]);
+    for keyset in &keysets.keysets {
+        if keyset.keys.is_empty() {
+            keys.add_row([keyset.issuer.as_str(), "(no keys; see: mintwardenctl init --help)"]);
+        }
+        for key in &keyset.keys {
+            keys.add_row([
+                &keyset.issuer,
+                &key.state,
+                text(&key.kid),
+                &key.device,
+                &key.algorithm,
+                text(&key.created_at),
+                text(&key.changed_at),
+            ]);
+        }
+    }
+    print(out, &keys)
+}
+
+pub(super) fn status(out: &mut impl Write, status: &Status) -> io::Result<()> {
+    writeln!(out, "mintwarden {}, running since {}\n", status.version, text(&status.started_at))?;
+    let mut issuers = table(&["ISSUER", "READY", "REASON", "KEYS", "REVISION"]);
+    for issuer in &status.issuers {
+        issuers.add_row([
+            issuer.name.as_str(),
+            if issuer.ready { "yes" } else { "no" },
+            text(&issuer.reason),
+            &issuer.published_keys.to_string(),
+            &issuer.revision.to_string(),
+        ]);
+    }
+    print(out, &issuers)?;
+    writeln!(out)?;
+    let mut devices =
+        table(&["DEVICE", "KIND", "STATE", "REASON", "SESSIONS", "STARTS", "DESCRIPTION"]);
+    for device in &status.devices {
+        devices.add_row([
+            &device.name,
+            &device.kind,
+            &device.state,
+            text(&device.reason),
+            &device.sessions.to_string(),
+            &device.starts.to_string(),
+            text(&device.description),
+        ]);
+    }
+    print(out, &devices)?;
+    notes(out, status)
+}
+
+/// What does not fit into a cell: alarms, and what to do about devices.
+fn notes(out: &mut impl Write, status: &Status) -> io::Result<()> {
+    let alarms = status
+        .issuers
+        .iter()
+        .flat_map(|issuer| issuer.alarms.iter().map(move |alarm| (&issuer.name, alarm)));
+    let details = status
+        .devices
+        .iter()
+        .flat_map(|device| device.detail.iter().map(move |detail| (&device.name, detail)));
+    for (at, (name, note)) in alarms.chain(details).enumerate() {
+        if at == 0 {
+            writeln!(out)?;
+        }
+        writeln!(out, "{name}: {note}")?;
+    }
+    Ok(())
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header.iter().copied());
+    table
+}
+
+/// Without the spaces that pad the last column.
+fn print(out: &mut impl Write, table: &Table) -> io::Result<()> {
+    table.trim_fmt().lines().try_for_each(|line| writeln!(out, "{}", line.trim_end()))
+}
+
+fn text(text: &Option<String>) -> &str {
+    text.as_deref().unwrap_or("-")
+}

@@ -1,0 +1,132 @@
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn time(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+fn sample_keysets() -> Vec<api::Keyset> {
+    let key = |kid: &str, state, jwk: &str| api::Key {
+        kid: kid.into(),
+        device: "hsm-a".into(),
+        state,
+        algorithm: "ES256".into(),
+        created_at: Some(time(1_700_000_000).into()),
+        changed_at: None,
+        jwk: jwk.into(),
+    };
+    vec![
+        api::Keyset {
+            issuer: "payments-tts".into(),
+            revision: 2,
+            keys: vec![
+                key("abc", 3, r#"{"kty":"EC"}"#),
+                key("def", 2, r#"{"kty":"EC"}"#),
+                key("", 1, ""),
+            ],
+        },
+        api::Keyset { issuer: "other-tts".into(), revision: 0, keys: vec![] },
+    ]
+}
+
+fn sample_status() -> api::Status {
+    api::Status {
+        version: "0.1.0".into(),
+        started_at: Some(time(1_700_000_000).into()),
+        issuers: vec![api::IssuerStatus {
+            name: "payments-tts".into(),
+            ready: false,
+            reason: "NOT_INITIALISED".into(),
+            revision: 0,
+            published_keys: 0,
+            alarms: vec!["no standby".into()],
+        }],
+        devices: vec![api::DeviceStatus {
+            name: "hsm-a".into(),
+            kind: "pkcs11".into(),
+            state: 4,
+            reason: "LOGIN_FAILED".into(),
+            detail: "correct the PIN, then: mintwardenctl device resume hsm-a".into(),
+            description: "SoftHSM v2".into(),
+            sessions: 4,
+            starts: 1,
+        }],
+    }
+}
+
+fn printed(print: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+    let mut out = Vec::new();
+    print(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn the_json_of_keys_is_stable() {
+    let text = printed(|out| keysets(out, Format::Json, sample_keysets()));
+    let created = "2023-11-14T22:13:20Z";
+    let key = |kid, state, jwk| {
+        json!({
+            "kid": kid, "device": "hsm-a", "state": state, "algorithm": "ES256",
+            "created_at": created, "changed_at": null, "jwk": jwk,
+        })
+    };
+    let keys = json!([
+        key(json!("abc"), "active", json!({"kty": "EC"})),
+        key(json!("def"), "pre-active", json!({"kty": "EC"})),
+        key(Value::Null, "generating", Value::Null),
+    ]);
+    assert_eq!(
+        parsed(&text),
+        json!({"keysets": [
+            {"issuer": "payments-tts", "revision": 2, "keys": keys},
+            {"issuer": "other-tts", "revision": 0, "keys": []},
+        ]})
+    );
+}
+
+#[test]
+fn the_json_of_status_is_stable() {
+    let text = printed(|out| status(out, Format::Json, sample_status()));
+    assert_eq!(
+        parsed(&text),
+        json!({
+            "version": "0.1.0",
+            "started_at": "2023-11-14T22:13:20Z",
+            "issuers": [{
+                "name": "payments-tts", "ready": false, "reason": "NOT_INITIALISED",
+                "revision": 0, "published_keys": 0, "alarms": ["no standby"],
+            }],
+            "devices": [{
+                "name": "hsm-a", "kind": "pkcs11", "state": "parked", "reason": "LOGIN_FAILED",
+                "detail": "correct the PIN, then: mintwardenctl device resume hsm-a",
+                "description": "SoftHSM v2", "sessions": 4, "starts": 1,
+            }],
+        })
+    );
+}
+
+#[test]
+fn tables_have_a_row_for_each_key() {
+    let text = printed(|out| keysets(out, Format::Table, sample_keysets()));
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 5, "{text}");
+    assert!(lines[0].contains("ISSUER") && lines[0].contains("KID"));
+    assert!(lines[2].contains("pre-active") && lines[2].contains("def"));
+    assert!(lines[4].contains("other-tts") && lines[4].contains("init"));
+    assert!(lines.iter().all(|line| !line.ends_with(' ')));
+}
+
+#[test]
+fn the_status_table_says_what_to_do() {
+    let text = printed(|out| status(out, Format::Table, sample_status()));
+    assert!(text.contains("NOT_INITIALISED") && text.contains("parked"), "{text}");
+    assert!(text.contains("payments-tts: no standby"));
+    assert!(text.contains("hsm-a: correct the PIN, then: mintwardenctl device resume hsm-a"));
+}

@@ -1,0 +1,7 @@
+//! The client against an appliance's API served in this process, over real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+mod joining;
+mod server;
+mod tls;

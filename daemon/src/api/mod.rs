@@ -1,0 +1,84 @@
+//! Thin edges: requests to domain calls, domain errors to statuses. Nothing is decided here.
+
+mod call;
+mod custodian;
+mod errors;
+mod http;
+mod jwks;
+mod signing;
+mod status;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use mintwarden_proto::{FILE_DESCRIPTOR_SET, v1};
+use tonic::service::Routes;
+
+use crate::{
+    access::Access,
+    clock::UnixTime,
+    config::{Limits, fixed::MAX_MESSAGE_BYTES},
+    keyset::{live::LiveIssuer, steward::Steward},
+    signer::Signer,
+    workers::Workers,
+};
+
+pub use call::Peer;
+pub use http::router as http_router;
+
+/// What the edges reach.
+#[derive(Debug)]
+pub struct App {
+    /// Grants.
+    pub access: Access,
+    /// Issuers by name.
+    pub issuers: BTreeMap<String, (Arc<LiveIssuer>, Steward)>,
+    /// The hot path.
+    pub signer: Signer,
+    /// Devices.
+    pub workers: Arc<Workers>,
+    /// Asks the launcher to start a parked device's worker again, forgetting its pending login.
+    pub launcher: crate::launcher::control::Upward,
+    /// Deadlines.
+    pub limits: Limits,
+    /// When the server started.
+    pub started_at: UnixTime,
+}
+
+impl App {
+    fn issuer(
+        &self,
+        name: &mintwarden_worker::IssuerName,
+    ) -> Result<&Arc<LiveIssuer>, tonic::Status> {
+        let known = self.issuers.get(name.as_str()).map(|(issuer, _)| issuer);
+        known.ok_or_else(|| errors::status(&crate::access::Denied::UnknownIssuer.into()))
+    }
+}
+
+/// All gRPC services: ours, health and reflection.
+///
+/// # Errors
+/// If the descriptor set does not decode, which the build made.
+pub fn grpc_routes(
+    app: &Arc<App>,
+    health: tonic_health::pb::health_server::HealthServer<
+        impl tonic_health::pb::health_server::Health,
+    >,
+) -> Result<Routes, tonic_reflection::server::Error> {
+    let signing =
+        v1::signing_service_server::SigningServiceServer::new(signing::Signing(Arc::clone(app)))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let jwks = v1::jwks_service_server::JwksServiceServer::new(jwks::JwksEdge(Arc::clone(app)));
+    let custodian = v1::custodian_service_server::CustodianServiceServer::new(
+        custodian::Custodian(Arc::clone(app)),
+    );
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    Ok(Routes::new(signing)
+        .add_service(jwks)
+        .add_service(custodian)
+        .add_service(health)
+        .add_service(reflection)
+        .prepare())
+}

@@ -1,0 +1,131 @@
+//! What `GetStatus` and `ListKeys` show.
+
+use std::{collections::HashSet, sync::Arc};
+
+use mintwarden_proto::v1::{self, DeviceState, DeviceStatus, IssuerStatus};
+use mintwarden_worker::IssuerName;
+
+use super::App;
+use crate::{
+    clock::UnixTime,
+    keyset::{Key, KeyState, Keyset, live::LiveIssuer},
+    workers::{State, Worker},
+};
+
+fn timestamp(time: UnixTime) -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp { seconds: time.0, nanos: 0 })
+}
+
+fn key(key: &Key) -> v1::Key {
+    let state = match key.state {
+        KeyState::Generating => v1::KeyState::Generating,
+        KeyState::PreActive => v1::KeyState::PreActive,
+        KeyState::Active => v1::KeyState::Active,
+    };
+    let made = key.made.as_ref();
+    v1::Key {
+        kid: made.map(|made| made.kid.to_string()).unwrap_or_default(),
+        device: key.device.clone(),
+        state: state.into(),
+        algorithm: key.algorithm.to_string(),
+        created_at: timestamp(key.created_at),
+        changed_at: timestamp(key.changed_at),
+        jwk: made.map(|made| made.jwk.to_published().to_string()).unwrap_or_default(),
+    }
+}
+
+/// A keyset, active keys first.
+pub(super) fn keyset(keyset: &Keyset) -> v1::Keyset {
+    let mut keys: Vec<&Key> = keyset.keys.iter().collect();
+    keys.sort_by_key(|key| key.state != KeyState::Active);
+    v1::Keyset {
+        issuer: keyset.issuer.to_string(),
+        revision: keyset.revision,
+        keys: keys.into_iter().map(key).collect(),
+    }
+}
+
+/// The appliance as callers of the `visible` issuers may see it.
+pub(super) fn status(app: &App, visible: &HashSet<IssuerName>) -> v1::Status {
+    let shown = || {
+        app.issuers.values().map(|(issuer, _)| issuer).filter(|i| visible.contains(i.config.name()))
+    };
+    let mut devices: Vec<&str> =
+        shown().flat_map(|issuer| issuer.config.devices.iter().map(String::as_str)).collect();
+    devices.sort_unstable();
+    devices.dedup();
+    v1::Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        started_at: timestamp(app.started_at),
+        issuers: shown().map(|issuer| issuer_status(app, issuer)).collect(),
+        devices: devices
+            .into_iter()
+            .filter_map(|name| app.workers.get(name))
+            .map(device_status)
+            .collect(),
+    }
+}
+
+fn issuer_status(app: &App, issuer: &LiveIssuer) -> IssuerStatus {
+    let snapshot = issuer.snapshot();
+    let keyset = snapshot.as_ref().map(|snapshot| &snapshot.keyset);
+    let ready = |device: &&String| {
+        let worker = app.workers.get(device).map(|worker| worker.state());
+        let active = keyset.is_some_and(|keyset| keyset.active(device).is_some());
+        active && matches!(worker, Some(State::Ready(_)))
+    };
+    let ready = issuer.config.devices.iter().any(|device| ready(&device));
+    let published = keyset.map_or(0, |keyset| keyset.published().count());
+    let reason = match (ready, published) {
+        (true, _) => "",
+        (false, 0) => "NOT_INITIALISED",
+        (false, _) => "DEVICE_UNAVAILABLE",
+    };
+    IssuerStatus {
+        name: issuer.config.name().to_string(),
+        ready,
+        reason: reason.into(),
+        revision: keyset.map_or(0, |keyset| keyset.revision),
+        published_keys: u32::try_from(published).unwrap_or(u32::MAX),
+        alarms: keyset.map(alarms).unwrap_or_default(),
+    }
+}
+
+fn alarms(keyset: &Keyset) -> Vec<String> {
+    let leftover = |left: &crate::keyset::Leftover| {
+        format!(
+            "device {} may hold an unused object {:?}: {}",
+            left.device, left.handle, left.reason
+        )
+    };
+    keyset.leftovers.iter().map(leftover).collect()
+}
+
+fn device_status(worker: &Arc<Worker>) -> DeviceStatus {
+    let mut status = DeviceStatus {
+        name: worker.device.clone(),
+        kind: "pkcs11".into(),
+        starts: worker.starts(),
+        ..DeviceStatus::default()
+    };
+    let state = match worker.state() {
+        State::Starting => DeviceState::Starting,
+        State::Ready(ready) => {
+            status.description = ready.description.clone();
+            status.sessions = ready.sessions;
+            status.detail = ready.defects.join("; ");
+            DeviceState::Ready
+        }
+        State::Down(reason) => {
+            (status.reason, status.detail) = (reason.reason, reason.detail);
+            DeviceState::Down
+        }
+        State::Parked(reason) => {
+            (status.reason, status.detail) = (reason.reason, reason.detail);
+            DeviceState::Parked
+        }
+        State::Closed => DeviceState::Down,
+    };
+    status.state = state.into();
+    status
+}

@@ -1,0 +1,73 @@
+//! The command line.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{Config, EXIT_CONFIG},
+    launcher, server,
+};
+
+/// A signing appliance for Transaction Token Services.
+#[derive(Parser, Debug)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE", default_value = "/etc/mintwarden/mintwarden.toml")]
+    config: PathBuf,
+    /// Check the configuration and the certificates that it names, then exit: 0 or 78.
+    #[arg(long)]
+    check: bool,
+    /// Once serving, write the bound addresses to this file (JSON).
+    #[arg(long, value_name = "FILE")]
+    addresses: Option<PathBuf>,
+    /// End by SIGKILL when the parent process ends: for `mintwarden dev` and tests.
+    #[arg(long, hide = true)]
+    die_with_parent: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Started by the launcher, never by hand.
+    #[command(hide = true)]
+    Server,
+    /// A throw-away appliance on a SoftHSM2 token, with CA and certificates; cleans up after itself.
+    #[cfg(feature = "dev")]
+    Dev(crate::dev::Arguments),
+}
+
+/// Runs what the command line asks for.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Some(Command::Server) => server::run(),
+        #[cfg(feature = "dev")]
+        Some(Command::Dev(dev)) => crate::dev::run(dev),
+        None if arguments.check => check(&arguments.config),
+        None => launcher::run(&launcher::Options {
+            config: arguments.config,
+            addresses: arguments.addresses,
+            die_with_parent: arguments.die_with_parent,
+        }),
+    }
+}
+
+fn check(path: &std::path::Path) -> ExitCode {
+    let checked = Config::load(path).map_err(|error| error.to_string()).and_then(|config| {
+        server::preflight(&config).map_err(|error| error.to_string()).map(|_| config)
+    });
+    match checked {
+        Ok(config) => {
+            let (issuers, devices) = (config.issuers.len(), config.devices.len());
+            eprintln!("{}: good ({issuers} issuers, {devices} devices)", path.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            EXIT_CONFIG.into()
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The configuration file (TOML): parsed once into a typed tree that the server is built from.
+//!
+//! Every error names the file, the key and the remedy. Nothing here opens a socket or a device.
+
+mod error;
+mod file;
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use mintwarden_hsm_config::device::Device;
+use mintwarden_worker::{IssuerName, claims::Profile};
+
+pub use error::ConfigError;
+
+use crate::identity::Caller;
+
+/// Exit status for a configuration that cannot be used (`EX_CONFIG` of sysexits).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Bound on the configuration file, bytes.
+pub const MAX_CONFIG: u64 = 64 * 1024;
+
+/// A checked configuration. Only [`Config::parse`] makes one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The file that it was read from.
+    pub path: PathBuf,
+    /// Keysets and the workers' records live below it.
+    pub state_dir: PathBuf,
+    /// Where to listen.
+    pub listen: Listen,
+    /// Certificates; present wherever a listener needs them.
+    pub tls: Option<Tls>,
+    /// Who the processes run as when the launcher is started as root.
+    pub users: Users,
+    /// All devices.
+    pub devices: Vec<Device>,
+    /// All issuers.
+    pub issuers: Vec<Issuer>,
+    /// Who may do what.
+    pub grants: Vec<Grant>,
+    /// Bounds (I9).
+    pub limits: Limits,
+}
+
+/// Where to listen. At least one of `grpc` and `unix` is present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// gRPC over mutual TLS.
+    pub grpc: Option<SocketAddr>,
+    /// gRPC over a unix socket, callers known by their uid.
+    pub unix: Option<PathBuf>,
+    /// The JWKS over HTTPS.
+    pub jwks: Option<SocketAddr>,
+    /// Serve the JWKS over plain HTTP: on loopback, or where `insecure_plaintext` says so.
+    pub jwks_plaintext: bool,
+}
+
+/// Certificates of the listeners and of those who call them. Paths to PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The server's certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub private_key: PathBuf,
+    /// The certificate authorities that callers' certificates are checked against.
+    pub client_ca: PathBuf,
+    /// The SPIFFE trust domain whose IDs are accepted.
+    pub trust_domain: spiffe::TrustDomain,
+}
+
+/// Who the processes run as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Users {
+    /// Server and workers run as whoever started the launcher.
+    Inherit,
+    /// Started as root: server and workers are different users, by name or number.
+    Split {
+        /// The server's user.
+        server: String,
+        /// The workers' user.
+        worker: String,
+    },
+    /// Started as root, and everything stays root. For development only.
+    DangerSharedRoot,
+}
+
+/// An issuer: a named signing domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    /// What it signs.
+    pub profile: Profile,
+    /// Names of its devices, in order of preference. Never empty.
+    pub devices: Vec<String>,
+    /// How many standby keys are kept per device, 1 to 3 (I6).
+    pub standbys: usize,
+    /// How long a reader may keep the JWKS.
+    pub jwks_max_age: Duration,
+}
+
+impl Issuer {
+    /// The issuer's name.
+    #[must_use]
+    pub fn name(&self) -> &IssuerName {
+        &self.profile.issuer
+    }
+}
+
+/// What a caller may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Asks for signatures.
+    Signer,
+    /// Manages keys.
+    Custodian,
+    /// Reads.
+    Auditor,
+}
+
+impl Role {
+    /// The role as written in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Signer => "signer",
+            Self::Custodian => "custodian",
+            Self::Auditor => "auditor",
+        }
+    }
+}
+
+/// One grant: these callers have this role for these issuers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The role.
+    pub role: Role,
+    /// The person behind a custodian's identities; absent for other roles.
+    pub person: Option<String>,
+    /// Who.
+    pub to: Vec<Caller>,
+    /// For which issuers.
+    pub issuers: Vec<IssuerName>,
+}
+
+/// Bounds (I9). Each has a default that suits one appliance on two cores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections per listener.
+    pub max_connections: usize,
+    /// Concurrent requests per connection.
+    pub max_streams: u32,
+    /// Items of one issuer's batches that may be under way at once.
+    pub max_inflight_items: usize,
+    /// Bytes of claims that may be under way at once, all issuers together.
+    pub max_inflight_bytes: usize,
+    /// Deadline of a call that names none.
+    pub default_deadline: Duration,
+    /// Longest deadline that counts; a longer one is shortened to it.
+    pub max_deadline: Duration,
+    /// How long accepted calls may take to finish at shutdown.
+    pub drain: Duration,
+    /// How long a TLS handshake or a request's header may take.
+    pub handshake: Duration,
+}
+
+/// Bounds that are part of the API and not configurable.
+pub mod fixed {
+    /// Items in one batch.
+    pub const MAX_BATCH_ITEMS: usize = 1024;
+    /// Bytes of claims in one batch.
+    pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+    /// Bytes of one gRPC message: a full batch with its framing. Above [`MAX_BATCH_BYTES`], so that
+    /// our own check answers first.
+    pub const MAX_MESSAGE_BYTES: usize = MAX_BATCH_BYTES + 64 * 1024;
+    /// The tolerance S between clocks (DESIGN.md "Rotation timing").
+    pub const SKEW: std::time::Duration = std::time::Duration::from_secs(30);
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming file, key and remedy.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&Self::read(path)?, path)
+    }
+
+    /// Reads a configuration file's text.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where it cannot be read, is not UTF-8 or larger than [`MAX_CONFIG`].
+    pub fn read(path: &Path) -> Result<String, ConfigError> {
+        let fail = |why: String, remedy: &str| ConfigError::file(path, why, remedy);
+        let size = std::fs::metadata(path)
+            .map_err(|e| {
+                fail(format!("cannot be read: {e}"), "name an existing file with --config")
+            })?
+            .len();
+        if size > MAX_CONFIG {
+            return Err(fail(format!("has {size} bytes"), "keep it below 64 KiB"));
+        }
+        std::fs::read_to_string(path)
+            .map_err(|e| fail(format!("cannot be read: {e}"), "make it a readable file in UTF-8"))
+    }
+
+    /// Checks a configuration's text. `path` is where it was read from: relative paths in it are
+    /// relative to that file's directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming file, key and remedy.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let file: file::File = toml::from_str(text).map_err(|e| ConfigError::syntax(path, &e))?;
+        resolve::resolve(file, path)
+    }
+
+    /// The issuer with this name.
+    #[must_use]
+    pub fn issuer(&self, name: &str) -> Option<&Issuer> {
+        self.issuers.iter().find(|issuer| issuer.name().as_str() == name)
+    }
+
+    /// The profiles of all issuers that use the device `name`.
+    #[must_use]
+    pub fn profiles_on(&self, name: &str) -> Vec<Profile> {
+        let uses = |issuer: &&Issuer| issuer.devices.iter().any(|device| device == name);
+        self.issuers.iter().filter(uses).map(|issuer| issuer.profile.clone()).collect()
+    }
+}

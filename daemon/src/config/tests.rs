@@ -1,0 +1,182 @@
+//! What a configuration may say, and how each mistake is answered: file, key and remedy.
+
+use std::path::Path;
+
+use super::*;
+
+const GOOD: &str = r#"
+state_dir = "state"
+[listen]
+grpc = "0.0.0.0:7443"
+unix = "/run/mintwarden/api.sock"
+jwks = "0.0.0.0:7480"
+[tls]
+certificate = "tls.crt"
+private_key = "tls.key"
+client_ca = "ca.crt"
+trust_domain = "trust-domain.example"
+[[device]]
+name = "hsm-a"
+kind = "pkcs11"
+model = "softhsm2"
+token_label = "tts"
+pin = { file = "pin" }
+sessions = 4
+[[issuer]]
+name = "payments-tts"
+iss = "https://tts.trust-domain.example"
+devices = ["hsm-a"]
+algorithm = "ES256"
+audience = ["trust-domain.example"]
+max_token_lifetime = "5m"
+[[grant]]
+role = "signer"
+to = ["spiffe://trust-domain.example/tts", "unix:uid=1000"]
+issuers = ["payments-tts"]
+[[grant]]
+role = "custodian"
+person = "ada"
+to = ["spiffe://trust-domain.example/custodian/ada"]
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/mintwarden/mintwarden.toml"))
+}
+
+/// The error for the good configuration with one piece replaced.
+fn refused(piece: &str, by: &str) -> ConfigError {
+    assert!(GOOD.contains(piece), "{piece:?} is no piece of the good configuration");
+    parse(&GOOD.replacen(piece, by, 1)).expect_err(by)
+}
+
+#[test]
+fn a_good_configuration_is_resolved() {
+    let config = parse(GOOD).expect("good");
+    assert_eq!(config.state_dir, Path::new("/etc/mintwarden/state"));
+    let issuer = config.issuer("payments-tts").expect("configured");
+    assert_eq!(issuer.profile.max_token_lifetime, Duration::from_secs(300));
+    assert_eq!(issuer.standbys, 1);
+    assert_eq!(config.profiles_on("hsm-a").len(), 1);
+    assert_eq!(config.users, Users::Inherit);
+    // A custodian without a list of issuers is one for all.
+    assert_eq!(config.grants[1].issuers, [issuer.name().clone()]);
+}
+
+#[test]
+fn every_mistake_names_file_key_and_remedy() {
+    let table = [
+        // piece, replacement, key, part of the text
+        ("unix = ", "unxi = ", "", "unknown field `unxi`"),
+        ("sessions = 4", "sessions = \"four\"", "", "invalid type"),
+        ("sessions = 4", "sessions = 0", "device.hsm-a", "sessions = 0"),
+        ("softhsm2", "softhsm3", "device.hsm-a", "softhsm2"),
+        ("token_label = \"tts\"", "", "device.hsm-a", "token_label"),
+        ("pin = { file = \"pin\" }", "pin = { env = \"PIN\" }", "device.hsm-a", "mintwarden dev"),
+        ("devices = [\"hsm-a\"]", "devices = []", "issuer.payments-tts.devices", "no device"),
+        (
+            "devices = [\"hsm-a\"]",
+            "devices = [\"hsm-b\"]",
+            "issuer.payments-tts.devices",
+            "\"hsm-b\"",
+        ),
+        (
+            "devices = [\"hsm-a\"]",
+            "devices = [\"hsm-a\", \"hsm-a\"]",
+            "issuer.payments-tts.devices",
+            "twice",
+        ),
+        ("ES256", "HS256", "issuer.payments-tts.algorithm", "HS256"),
+        (
+            "audience = [\"trust-domain.example\"]",
+            "audience = []",
+            "issuer.payments-tts.audience",
+            "empty",
+        ),
+        ("\"5m\"", "\"0s\"", "issuer.payments-tts.max_token_lifetime", "zero"),
+        ("\"5m\"", "\"five\"", "issuer.payments-tts.max_token_lifetime", "not a duration"),
+        ("\"5m\"", "\"2d\"", "issuer.payments-tts.max_token_lifetime", "longer than"),
+        ("\"5m\"", "\"1500ms\"", "issuer.payments-tts.max_token_lifetime", "whole seconds"),
+        ("\"5m\"", "\"5m\"\nstandbys = 4", "issuer.payments-tts.standbys", "1 to 3"),
+        (
+            "\"5m\"",
+            "\"5m\"\njwks_max_age = \"2h\"",
+            "issuer.payments-tts.jwks_max_age",
+            "longer than",
+        ),
+        ("\"5m\"", "\"5m\"\nrequired = [\"iat\", \"\"]", "issuer.payments-tts.required", "empty"),
+        ("issuers = [\"payments-tts\"]", "issuers = [\"other\"]", "grant[0].issuers", "\"other\""),
+        ("issuers = [\"payments-tts\"]", "", "grant[0].issuers", "missing"),
+        ("unix:uid=1000", "unix:gid=1000", "grant[0].to", "unix:gid=1000"),
+        (
+            "spiffe://trust-domain.example/tts",
+            "spiffe://other.example/tts",
+            "grant[0].to",
+            "trust domain",
+        ),
+        ("spiffe://trust-domain.example/custodian/ada", "unix:uid=0", "grant[1].to", "unix user"),
+        ("person = \"ada\"", "", "grant[1].person", "missing"),
+        (
+            "role = \"signer\"",
+            "role = \"signer\"\nperson = \"ada\"",
+            "grant[0].person",
+            "custodians",
+        ),
+        ("role = \"signer\"", "role = \"king\"", "", "unknown variant `king`"),
+        (
+            "trust_domain = \"trust-domain.example\"",
+            "trust_domain = \"a b\"",
+            "tls.trust_domain",
+            "trust domain",
+        ),
+        (
+            "[[grant]]",
+            "[limits]\nmax_deadline = \"5s\"\ndefault_deadline = \"6s\"\n[[grant]]",
+            "limits.default_deadline",
+            "longer",
+        ),
+        ("[[grant]]", "[limits]\nmax_connections = 0\n[[grant]]", "limits.max_connections", "1 to"),
+        ("[[grant]]", "[users]\nserver = \"a\"\nworker = \"a\"\n[[grant]]", "users", "same user"),
+        ("[[grant]]", "[users]\nserver = \"a\"\n[[grant]]", "users", "incomplete"),
+    ];
+    for (piece, by, key, part) in table {
+        let error = refused(piece, by);
+        let text = error.to_string();
+        assert_eq!(error.key, key, "{by}: {text}");
+        assert!(text.contains(part), "{by}: {text}");
+        assert!(text.contains("/etc/mintwarden/mintwarden.toml"), "{by}: {text}");
+        assert!(!error.remedy.is_empty(), "{by}");
+    }
+}
+
+#[test]
+fn plain_http_beyond_loopback_has_to_be_asked_for() {
+    let (before, rest) = GOOD.split_once("[tls]").expect("has [tls]");
+    let rest = rest.split_once("[[device]]").expect("has a device").1;
+    let text = format!("{before}[[device]]{rest}").replace("grpc = \"0.0.0.0:7443\"\n", "");
+    let error = parse(&text).expect_err("no TLS");
+    assert_eq!(error.key, "listen.jwks");
+    let loopback = parse(&text.replace("0.0.0.0:7480", "127.0.0.1:7480")).expect("loopback");
+    assert!(loopback.listen.jwks_plaintext);
+    let asked =
+        parse(&text.replace("[listen]", "[listen]\ninsecure_plaintext = true")).expect("asked for");
+    assert!(asked.listen.jwks_plaintext);
+}
+
+#[test]
+fn grpc_without_certificates_is_refused() {
+    let (before, rest) = GOOD.split_once("[tls]").expect("has [tls]");
+    let rest = rest.split_once("[[device]]").expect("has a device").1;
+    let error = parse(&format!("{before}[[device]]{rest}")).expect_err("no TLS");
+    assert_eq!(error.key, "listen.grpc");
+}
+
+#[test]
+fn a_missing_or_huge_file_is_refused() {
+    let missing = Config::load(Path::new("/nonexistent/mintwarden.toml")).expect_err("missing");
+    assert!(missing.to_string().contains("cannot be read"), "{missing}");
+    let directory = tempfile::tempdir().expect("a directory");
+    let huge = directory.path().join("huge.toml");
+    std::fs::write(&huge, vec![b'#'; usize::try_from(MAX_CONFIG).expect("fits") + 1])
+        .expect("written");
+    assert!(Config::load(&huge).expect_err("huge").to_string().contains("bytes"));
+}

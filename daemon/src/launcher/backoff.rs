@@ -1,0 +1,55 @@
+//! How long to wait before a process is started again.
+
+use std::time::{Duration, Instant};
+
+const FIRST: Duration = Duration::from_millis(50);
+const LAST: Duration = Duration::from_secs(10);
+/// A process that lived so long has proved itself: its next failure starts from the beginning.
+const PROVED: Duration = Duration::from_secs(30);
+
+/// The back-off of one process.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+    started: Option<Instant>,
+}
+
+impl Backoff {
+    pub(super) fn started(&mut self, now: Instant) {
+        self.started = Some(now);
+    }
+
+    /// The process ended: how long to wait. The first failure costs nothing.
+    pub(super) fn ended(&mut self, now: Instant) -> Duration {
+        let lived = self.started.take().map_or(Duration::ZERO, |started| now - started);
+        self.failures = if lived >= PROVED { 1 } else { self.failures + 1 };
+        match self.failures {
+            1 => Duration::ZERO,
+            n => FIRST.saturating_mul(1 << (n - 2).min(16)).min(LAST),
+        }
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_that_pile_up_wait_longer_up_to_a_bound() {
+        let mut backoff = Backoff::default();
+        let now = crate::clock::monotonic();
+        let waits: Vec<_> = (0..12)
+            .map(|_| {
+                backoff.started(now);
+                backoff.ended(now).as_millis()
+            })
+            .collect();
+        assert_eq!(waits, [0, 50, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000]);
+        backoff.started(now);
+        assert_eq!(backoff.ended(now + PROVED), Duration::ZERO, "a process that lived long");
+    }
+}

@@ -1,0 +1,203 @@
+//! The control socket between launcher and server: one message a packet (SOCK_SEQPACKET), JSON,
+//! with at most one descriptor beside it.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use serde::{Deserialize, Serialize};
+
+/// Bound on a message, bytes: the configuration's text in JSON is the largest.
+const MAX_MESSAGE: usize = 192 * 1024;
+
+/// From launcher to server.
+#[derive(Debug)]
+pub enum Downward {
+    /// The first message: the configuration's text, and the path that it was read from.
+    Config {
+        /// The path.
+        path: String,
+        /// The text.
+        text: String,
+    },
+    /// The server's end of a fresh wire.
+    Wire {
+        /// The device behind it.
+        device: String,
+        /// The wire.
+        socket: OwnedFd,
+    },
+    /// A device's worker keeps failing, and is started again only after a while.
+    Delayed {
+        /// The device.
+        device: String,
+        /// Why, for the operator.
+        detail: String,
+    },
+}
+
+/// From server to launcher.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToLauncher {
+    /// The server serves.
+    Ready(Addresses),
+    /// An operator wants a parked device tried again.
+    Resume {
+        /// The device.
+        device: String,
+    },
+}
+
+/// Where the server listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// gRPC over mutual TLS.
+    pub grpc: Option<SocketAddr>,
+    /// gRPC over a unix socket.
+    pub unix: Option<PathBuf>,
+    /// The JWKS.
+    pub jwks: Option<SocketAddr>,
+    /// `https`, or `http` where plain text is allowed.
+    pub jwks_scheme: String,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Packet {
+    Config { path: String, text: String },
+    Wire { device: String },
+    Delayed { device: String, detail: String },
+}
+
+/// A pair of connected control sockets: launcher's, server's.
+///
+/// # Errors
+/// The system's.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Sends a message to the server.
+///
+/// # Errors
+/// The socket's; `EMSGSIZE` for a message beyond its bound.
+pub fn send_downward(socket: &OwnedFd, message: &Downward) -> io::Result<()> {
+    let (packet, descriptor) = match message {
+        Downward::Config { path, text } => {
+            (Packet::Config { path: path.clone(), text: text.clone() }, None)
+        }
+        Downward::Wire { device, socket } => {
+            (Packet::Wire { device: device.clone() }, Some(socket.as_fd()))
+        }
+        Downward::Delayed { device, detail } => {
+            (Packet::Delayed { device: device.clone(), detail: detail.clone() }, None)
+        }
+    };
+    send(socket.as_fd(), &packet, descriptor)
+}
+
+/// Receives a message from the launcher; `None` once it is gone.
+///
+/// # Errors
+/// The socket's, or a message that is none.
+pub fn receive_downward(socket: &OwnedFd) -> io::Result<Option<Downward>> {
+    let Some((packet, descriptor)) = receive(socket.as_fd())? else { return Ok(None) };
+    Ok(Some(match (packet, descriptor) {
+        (Packet::Config { path, text }, None) => Downward::Config { path, text },
+        (Packet::Wire { device }, Some(socket)) => Downward::Wire { device, socket },
+        (Packet::Delayed { device, detail }, None) => Downward::Delayed { device, detail },
+        _ => {
+            return Err(io::Error::other(
+                "a control message with a descriptor too many or too few",
+            ));
+        }
+    }))
+}
+
+/// Receives a message from the server; `None` once it is gone.
+///
+/// # Errors
+/// The socket's, or a message that is none.
+pub fn receive_upward(socket: &OwnedFd) -> io::Result<Option<ToLauncher>> {
+    Ok(receive(socket.as_fd())?.map(|(message, _)| message))
+}
+
+/// The way from the server up to its launcher.
+#[derive(Clone, Debug)]
+pub struct Upward(Arc<OwnedFd>);
+
+impl Upward {
+    /// Over this control socket.
+    #[must_use]
+    pub fn new(socket: OwnedFd) -> Self {
+        Self(Arc::new(socket))
+    }
+
+    /// Says that the server serves.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn ready(&self, addresses: &Addresses) -> io::Result<()> {
+        send(self.0.as_fd(), &ToLauncher::Ready(addresses.clone()), None)
+    }
+
+    /// Asks for a parked device to be tried again.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn resume(&self, device: &str) -> io::Result<()> {
+        send(self.0.as_fd(), &ToLauncher::Resume { device: device.to_owned() }, None)
+    }
+}
+
+fn send(
+    socket: BorrowedFd<'_>,
+    message: &impl Serialize,
+    descriptor: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let body = serde_json::to_vec(message)?;
+    if body.len() > MAX_MESSAGE {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a control message beyond its bound",
+        ));
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors: Vec<_> = descriptor.into_iter().collect();
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::Error::other("no room for one descriptor"));
+    }
+    rustix::io::retry_on_intr(|| {
+        sendmsg(socket, &[IoSlice::new(&body)], &mut control, SendFlags::NOSIGNAL)
+    })?;
+    Ok(())
+}
+
+fn receive<T: for<'de> Deserialize<'de>>(
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<(T, Option<OwnedFd>)>> {
+    let mut body = vec![0; MAX_MESSAGE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::io::retry_on_intr(|| {
+        recvmsg(socket, &mut [IoSliceMut::new(&mut body)], &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    let message = serde_json::from_slice(&body[..received.bytes])?;
+    Ok(Some((message, descriptor)))
+}

@@ -1,0 +1,129 @@
+//! Users and directories: the server's own, and one for each worker.
+//!
+//! ```text
+//! state_dir/server/           the server's: keysets.redb
+//! state_dir/devices/NAME/     the worker's: the record of pending logins (I10)
+//! ```
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+};
+
+use crate::config::{Config, ConfigError, Users};
+
+/// Who a child process runs as; `None`: as the launcher does.
+pub(super) type Identity = Option<(u32, u32)>;
+
+/// Users and directories of a configuration, ready for use.
+#[derive(Debug)]
+pub(super) struct Layout {
+    state_dir: PathBuf,
+    pub(super) server: Identity,
+    pub(super) worker: Identity,
+}
+
+impl Layout {
+    /// Looks up the users and makes the directories, each for its owner alone.
+    pub(super) fn make(config: &Config) -> Result<Self, ConfigError> {
+        let error = |key: &str, what: String, remedy: &str| {
+            ConfigError::key(&config.path, key, what, remedy)
+        };
+        let root = rustix::process::geteuid().is_root();
+        let (server, worker) = match &config.users {
+            Users::Split { server, worker } if root => (
+                Some(look_up(server).ok_or_else(|| unknown(config, "users.server", server))?),
+                Some(look_up(worker).ok_or_else(|| unknown(config, "users.worker", worker))?),
+            ),
+            Users::Inherit if root => {
+                return Err(error(
+                    "users",
+                    "the launcher was started as root, and no users are named".into(),
+                    "set users.server and users.worker to two system users, or start as a plain user",
+                ));
+            }
+            _ => (None, None),
+        };
+        if let (Some((server, _)), Some((worker, _))) = (server, worker)
+            && (server == worker || server == 0 || worker == 0)
+        {
+            return Err(error(
+                "users",
+                "server and worker have to be two users, neither of them root".into(),
+                "name two system users",
+            ));
+        }
+        let layout = Self { state_dir: config.state_dir.clone(), server, worker };
+        layout.directories(config).map_err(|e| {
+            error(
+                "state_dir",
+                format!("{}: {e}", config.state_dir.display()),
+                "name a directory that can be made and written",
+            )
+        })?;
+        Ok(layout)
+    }
+
+    fn directories(&self, config: &Config) -> io::Result<()> {
+        // Others may pass through, and see nothing.
+        make(&self.state_dir, 0o711, None)?;
+        make(&self.state_dir.join("devices"), 0o711, None)?;
+        make(&self.state_dir.join("server"), 0o700, self.server)?;
+        for device in &config.devices {
+            make(&self.device_dir(device.name.as_str()), 0o700, self.worker)?;
+        }
+        // systemd makes the runtime directory for root; the server has to bind in it.
+        if let (Some(owner), Some(socket)) = (self.server, &config.listen.unix)
+            && let Some(directory) = socket.parent()
+            && (is_runtime_directory(directory) || !directory.exists())
+        {
+            make(directory, 0o755, Some(owner))?;
+        }
+        Ok(())
+    }
+
+    /// The directory of a device's worker.
+    pub(super) fn device_dir(&self, device: &str) -> PathBuf {
+        self.state_dir.join("devices").join(device)
+    }
+}
+
+fn unknown(config: &Config, key: &str, name: &str) -> ConfigError {
+    let remedy =
+        format!("make it: useradd --system --no-create-home --shell /usr/sbin/nologin {name}");
+    ConfigError::key(&config.path, key, format!("there is no user {name:?}"), remedy)
+}
+
+fn look_up(name: &str) -> Option<(u32, u32)> {
+    let user = match name.parse() {
+        Ok(uid) => uzers::get_user_by_uid(uid),
+        Err(_) => uzers::get_user_by_name(name),
+    };
+    user.map(|user| (user.uid(), user.primary_group_id()))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "systemd names the runtime directory in the environment"
+)]
+fn is_runtime_directory(directory: &Path) -> bool {
+    std::env::var_os("RUNTIME_DIRECTORY").is_some_and(|named| Path::new(&named) == directory)
+}
+
+/// Makes a directory, or takes one that exists, with this mode and owner.
+fn make(path: &Path, mode: u32, owner: Identity) -> io::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    made?;
+    let (uid, gid) = owner.unwrap_or_else(|| {
+        (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+    });
+    let now = fs::metadata(path)?;
+    if now.uid() != uid {
+        chown(path, Some(uid), Some(gid))?;
+    }
+    if now.permissions().mode() & 0o7777 != mode {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}

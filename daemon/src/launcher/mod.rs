@@ -1,0 +1,431 @@
+//! The launcher: no network, no async. Starts the server and one worker per device, hands each side
+//! its end of the wire, reaps and restarts them, and stops everything in order.
+
+mod backoff;
+pub mod control;
+mod layout;
+mod process;
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::{net::UnixStream, process::ExitStatusExt as _},
+    },
+    path::{Path, PathBuf},
+    process::{ExitCode, ExitStatus},
+    time::{Duration, Instant},
+};
+
+use mintwarden_worker::{serve::WorkerExit, setup::Setup};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::Signal,
+};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use self::{
+    backoff::Backoff,
+    control::{Downward, ToLauncher},
+    layout::Layout,
+    process::Process,
+};
+use crate::{
+    clock,
+    config::{Config, ConfigError, EXIT_CONFIG},
+    server::{self, ServerError},
+    telemetry,
+};
+
+/// How long children may take to end after the server's own limit, before they are killed.
+const GRACE: Duration = Duration::from_secs(5);
+/// From this wait on, callers are told instead of being kept waiting.
+const TELL: Duration = Duration::from_secs(1);
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Where to write the bound addresses.
+    pub addresses: Option<PathBuf>,
+    /// Whether to end with the parent process.
+    pub die_with_parent: bool,
+}
+
+/// The launcher's main function: runs the appliance until a signal says stop.
+pub fn run(options: &Options) -> ExitCode {
+    let _log = telemetry::init();
+    let launcher = match Launcher::new(options) {
+        Ok(launcher) => launcher,
+        Err(error) => {
+            // For the person at the terminal, not for a log.
+            eprintln!("{error}");
+            return match error {
+                LaunchError::Config(_) | LaunchError::Server(_) => EXIT_CONFIG.into(),
+                LaunchError::System(_) => ExitCode::FAILURE,
+            };
+        }
+    };
+    launcher.run()
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LaunchError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error("the launcher cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+struct Launcher {
+    config: Config,
+    text: String,
+    layout: Layout,
+    program: PathBuf,
+    directory: PathBuf,
+    addresses: Option<PathBuf>,
+    signals: UnixStream,
+    server: Slot,
+    control: Option<OwnedFd>,
+    /// Which start of the server this is: wires do not outlive the server that they were made for.
+    generation: u64,
+    /// Whether a server has served yet. One that never did will not do better when started again.
+    served: bool,
+    workers: Vec<(usize, Slot)>,
+}
+
+/// One process that should run, and when to start it if it does not.
+#[derive(Default)]
+struct Slot {
+    running: Option<Process>,
+    due: Option<Instant>,
+    backoff: Backoff,
+    parked: bool,
+    resume: bool,
+    generation: u64,
+}
+
+impl Slot {
+    fn due_now() -> Self {
+        Self { due: Some(clock::monotonic()), ..Self::default() }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.running.is_none() && self.due.is_some_and(|due| due <= now)
+    }
+}
+
+impl Launcher {
+    fn new(options: &Options) -> Result<Self, LaunchError> {
+        mintwarden_worker::harden::protect().map_err(io::Error::other)?;
+        if options.die_with_parent {
+            mintwarden_worker::harden::die_with_parent().map_err(io::Error::other)?;
+        }
+        let path = &options.config;
+        let text = Config::read(path)?;
+        let config = Config::parse(&text, path)?;
+        server::preflight(&config)?;
+        let layout = Layout::make(&config)?;
+        let (program, directory) = process::own_program()?;
+        let (signals, sender) = UnixStream::pair()?;
+        signals.set_nonblocking(true)?;
+        for signal in [SIGTERM, SIGINT] {
+            signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
+        }
+        let workers = (0..config.devices.len()).map(|index| (index, Slot::default())).collect();
+        Ok(Self {
+            config,
+            text,
+            layout,
+            program,
+            directory,
+            addresses: options.addresses.clone(),
+            signals,
+            server: Slot::due_now(),
+            control: None,
+            generation: 0,
+            served: false,
+            workers,
+        })
+    }
+
+    fn run(mut self) -> ExitCode {
+        loop {
+            if let Err(error) = self.start_due() {
+                tracing::error!(%error, "the server cannot be started");
+                return ExitCode::FAILURE;
+            }
+            match self.wait(None) {
+                Ok(false) => {}
+                Ok(true) => return self.stop(),
+                Err(error) => {
+                    tracing::error!(%error, "the launcher ends");
+                    return ExitCode::FAILURE;
+                }
+            }
+            self.heed_server();
+            if let Some(exit) = self.reap() {
+                return exit;
+            }
+        }
+    }
+
+    fn start_due(&mut self) -> io::Result<()> {
+        let now = clock::monotonic();
+        if self.server.is_due(now) {
+            self.start_server(now)?;
+        }
+        for index in 0..self.workers.len() {
+            if self.workers[index].1.is_due(now) {
+                self.start_worker(index, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the server and, with it, every worker: wires do not outlive a server.
+    fn start_server(&mut self, now: Instant) -> io::Result<()> {
+        let (ours, theirs) = control::pair()?;
+        self.server.running = Some(process::server(&self.program, theirs, self.layout.server)?);
+        self.server.backoff.started(now);
+        self.generation += 1;
+        let path = self.config.path.display().to_string();
+        control::send_downward(&ours, &Downward::Config { path, text: self.text.clone() })?;
+        self.control = Some(ours);
+        for (_, slot) in &mut self.workers {
+            slot.due = Some(now);
+            slot.parked = false;
+        }
+        Ok(())
+    }
+
+    fn start_worker(&mut self, index: usize, now: Instant) {
+        let (device, slot) = &mut self.workers[index];
+        let device = &self.config.devices[*device];
+        let name = device.name.to_string();
+        let setup = Setup {
+            device: device.clone(),
+            state_dir: self.layout.device_dir(&name),
+            profiles: self.config.profiles_on(&name),
+            resume: std::mem::take(&mut slot.resume),
+        };
+        slot.due = None;
+        slot.generation = self.generation;
+        slot.backoff.started(now);
+        match process::worker(&self.directory, &setup, self.layout.worker) {
+            Ok((process, socket)) => {
+                slot.running = Some(process);
+                self.tell(&Downward::Wire { device: name, socket });
+            }
+            Err(error) => {
+                let wait = slot.backoff.ended(now);
+                slot.due = Some(now + wait);
+                tracing::error!(device = name, %error, ?wait, "a worker cannot be started");
+                self.tell(&Downward::Delayed {
+                    device: name,
+                    detail: format!("its worker cannot be started: {error}"),
+                });
+            }
+        }
+    }
+
+    fn tell(&self, message: &Downward) {
+        if let Some(control) = &self.control
+            && let Err(error) = control::send_downward(control, message)
+        {
+            // The server is gone, and its end is noticed by its descriptor.
+            tracing::debug!(%error, "the server cannot be told");
+        }
+    }
+
+    /// Waits for something to happen; true if a signal says stop.
+    fn wait(&mut self, until: Option<Instant>) -> io::Result<bool> {
+        let dues = self.workers.iter().map(|(_, slot)| slot).chain([&self.server]);
+        let next = dues
+            .filter(|slot| slot.running.is_none())
+            .filter_map(|slot| slot.due)
+            .chain(until)
+            .min();
+        let timeout = next.map(|next| next.saturating_duration_since(clock::monotonic()));
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let running = self.workers.iter().map(|(_, slot)| slot).chain([&self.server]);
+        let pidfds =
+            running.filter_map(|slot| slot.running.as_ref()).map(|process| process.pidfd.as_fd());
+        let mut watched: Vec<_> = [self.signals.as_fd()]
+            .into_iter()
+            .chain(self.control.as_ref().map(OwnedFd::as_fd))
+            .chain(pidfds)
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        match poll(&mut watched, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut bytes = [0; 16];
+        Ok(matches!((&self.signals).read(&mut bytes), Ok(1..)))
+    }
+
+    /// Reads what the server says, if it says something.
+    fn heed_server(&mut self) {
+        let Some(control) = &self.control else { return };
+        let mut ready = [PollFd::new(control, PollFlags::IN)];
+        if !matches!(poll(&mut ready, Some(&Timespec::default())), Ok(1..)) {
+            return;
+        }
+        match control::receive_upward(control) {
+            Ok(Some(ToLauncher::Ready(addresses))) => self.ready(&addresses),
+            Ok(Some(ToLauncher::Resume { device })) => self.resume(&device),
+            // Not watched any more; its process is.
+            Ok(None) | Err(_) => self.control = None,
+        }
+    }
+
+    fn ready(&mut self, addresses: &control::Addresses) {
+        self.served = true;
+        if let Some(path) = &self.addresses
+            && let Err(error) =
+                write_whole(path, &serde_json::to_vec(addresses).unwrap_or_default())
+        {
+            tracing::error!(path = %path.display(), %error, "the addresses cannot be written");
+        }
+        let _unless_systemd = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
+
+    fn resume(&mut self, device: &str) {
+        let devices = &self.config.devices;
+        let parked = self
+            .workers
+            .iter_mut()
+            .find(|(index, slot)| devices[*index].name.as_str() == device && slot.parked);
+        if let Some((_, slot)) = parked {
+            slot.parked = false;
+            slot.resume = true;
+            slot.backoff.reset();
+            slot.due = Some(clock::monotonic());
+        }
+    }
+
+    /// Notes who has ended. An exit code, if the appliance cannot go on.
+    fn reap(&mut self) -> Option<ExitCode> {
+        let now = clock::monotonic();
+        if let Some(status) = ended(&mut self.server) {
+            self.control = None;
+            if status.code() == Some(EXIT_CONFIG.into()) {
+                tracing::error!("the server refuses the configuration");
+                self.stop();
+                return Some(EXIT_CONFIG.into());
+            }
+            if !self.served {
+                tracing::error!(%status, "the server cannot start");
+                self.stop();
+                return Some(ExitCode::FAILURE);
+            }
+            let wait = self.server.backoff.ended(now);
+            tracing::error!(%status, ?wait, "the server ended and is started again");
+            self.server.due = Some(now + wait);
+        }
+        for index in 0..self.workers.len() {
+            let Some(status) = ended(&mut self.workers[index].1) else { continue };
+            self.worker_ended(index, status, now);
+        }
+        None
+    }
+
+    fn worker_ended(&mut self, index: usize, status: ExitStatus, now: Instant) {
+        let (device, slot) = &mut self.workers[index];
+        let device = self.config.devices[*device].name.to_string();
+        if status.code() == Some(WorkerExit::PARKED.into()) {
+            slot.parked = true;
+            slot.due = None;
+            tracing::error!(device, "parked: mintwardenctl device resume {device} is the way back");
+            return;
+        }
+        if self.server.running.is_none() {
+            return; // Started again with the server.
+        }
+        if slot.generation != self.generation {
+            slot.due = Some(now); // It ended with the server before this one, as it should.
+            return;
+        }
+        let wait = slot.backoff.ended(now);
+        slot.due = Some(now + wait);
+        let killed = status.signal();
+        tracing::warn!(device, %status, killed, ?wait, "a worker ended and is started again");
+        if wait >= TELL {
+            let detail = format!("its worker keeps ending ({status})");
+            self.tell(&Downward::Delayed { device, detail });
+        }
+    }
+
+    /// Stops the server, which lets its calls finish and then cuts the wires, which ends the
+    /// workers. Whoever exceeds the limit is killed.
+    fn stop(&mut self) -> ExitCode {
+        let _unless_systemd = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        if let Some(server) = &self.server.running {
+            server.signal(Signal::TERM);
+        }
+        let mut limit = clock::monotonic() + self.config.limits.drain + GRACE;
+        let mut killed = false;
+        loop {
+            let server = ended(&mut self.server).is_none() && self.server.running.is_some();
+            let slots = self.workers.iter_mut().map(|(_, slot)| slot);
+            let workers =
+                slots.filter_map(|slot| ended(slot).is_none().then_some(slot.running.is_some()));
+            let workers = workers.filter(|running| *running).count();
+            if !server && workers == 0 {
+                break;
+            }
+            if clock::monotonic() >= limit && !killed {
+                tracing::error!("children do not end in time and are killed");
+                self.kill_all();
+                killed = true;
+                limit = clock::monotonic() + GRACE;
+            } else if clock::monotonic() >= limit {
+                break; // Not even killed children end: nothing more can be done from here.
+            }
+            self.server.due = None;
+            self.workers.iter_mut().for_each(|(_, slot)| slot.due = None);
+            match self.wait(Some(limit)) {
+                // A second signal: no more patience.
+                Ok(true) if !killed => {
+                    self.kill_all();
+                    killed = true;
+                    limit = clock::monotonic() + GRACE;
+                }
+                Ok(_) => {}
+                Err(_) => break,
+            }
+            if self.server.running.is_none() {
+                self.control = None;
+            } else {
+                self.heed_server();
+            }
+        }
+        if killed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+
+    fn kill_all(&self) {
+        let all = self.workers.iter().map(|(_, slot)| slot).chain([&self.server]);
+        all.filter_map(|slot| slot.running.as_ref())
+            .for_each(|process| process.signal(Signal::KILL));
+    }
+}
+
+/// The exit status of a slot's process, if it has ended.
+fn ended(slot: &mut Slot) -> Option<ExitStatus> {
+    let status = slot.running.as_mut()?.ended()?;
+    slot.running = None;
+    Some(status)
+}
+
+/// Writes a file so that a reader sees all of it or nothing.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    fs::write(&beside, bytes)?;
+    fs::rename(&beside, path)
+}

@@ -1,0 +1,152 @@
+//! One connection: handshake, identity, requests, end.
+
+use std::{io, time::Duration};
+
+use axum::{Router, body::Body};
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::socket::{Accepted, Endpoint};
+use crate::{
+    api::Peer,
+    clock::{self, UnixTime},
+    config::Limits,
+    identity::{self, Caller, IdentityError},
+};
+
+/// Bound on the header of a request, bytes.
+const MAX_HEADER: u32 = 16 * 1024;
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long requests may go on once their connection's certificate has expired.
+const EXPIRED_GRACE: Duration = Duration::from_secs(1);
+
+/// What is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/2 only.
+    Grpc,
+    /// HTTP/1.1 and HTTP/2.
+    Http,
+}
+
+#[derive(Clone)]
+pub(super) struct Settings {
+    builder: Builder<TokioExecutor>,
+    handshake: Duration,
+}
+
+impl Settings {
+    pub(super) fn new(protocol: Protocol, limits: &Limits) -> Self {
+        let mut builder = Builder::new(TokioExecutor::new());
+        if protocol == Protocol::Grpc {
+            builder = builder.http2_only();
+        }
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.handshake)
+            .max_buf_size(MAX_HEADER as usize);
+        let grpc = protocol == Protocol::Grpc;
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.max_streams)
+            .max_header_list_size(MAX_HEADER)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT)
+            // A batch of 4 MiB should not wait for window updates; a reader of keys sends nothing.
+            .initial_stream_window_size(if grpc { 1 << 20 } else { 1 << 16 })
+            .initial_connection_window_size(if grpc { 4 << 20 } else { 1 << 16 });
+        Self { builder, handshake: limits.handshake }
+    }
+}
+
+/// Serves one connection until it ends, its certificate expires, or the drain begins.
+pub(super) async fn serve(
+    accepted: Accepted,
+    endpoint: &Endpoint,
+    settings: &Settings,
+    router: Router,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long");
+    match (accepted, endpoint) {
+        (Accepted::Tcp(stream), Endpoint::Mutual { tls, trust_domain, .. }) => {
+            let stream = tokio::time::timeout(settings.handshake, tls.accept(stream))
+                .await
+                .map_err(|_| late())??;
+            let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let certified = certificate
+                .ok_or(IdentityError::Malformed)
+                .and_then(|certificate| identity::certified(certificate, trust_domain));
+            let until = certified.as_ref().ok().map(|certified| certified.not_after);
+            let peer = Peer(certified.map(|certified| certified.caller));
+            requests(stream, settings, router, Some(peer), until, stop).await
+        }
+        (Accepted::Tcp(stream), Endpoint::Public { tls, .. }) => {
+            let stream = tokio::time::timeout(settings.handshake, tls.accept(stream))
+                .await
+                .map_err(|_| late())??;
+            requests(stream, settings, router, None, None, stop).await
+        }
+        (Accepted::Tcp(stream), _) => requests(stream, settings, router, None, None, stop).await,
+        (Accepted::Unix(stream), _) => {
+            let peer = Peer(Ok(Caller::Unix(stream.peer_cred()?.uid())));
+            requests(stream, settings, router, Some(peer), None, stop).await
+        }
+    }
+}
+
+async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    settings: &Settings,
+    router: Router,
+    peer: Option<Peer>,
+    until: Option<UnixTime>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(peer.clone());
+        }
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let connection = settings.builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let expired = expiry(until);
+    tokio::pin!(expired);
+    tokio::select! {
+        ended = connection.as_mut() => ended.map_err(io::Error::other),
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await.map_err(io::Error::other)
+        }
+        () = expired.as_mut() => {
+            connection.as_mut().graceful_shutdown();
+            // The identity has ended: what still runs gets a moment, then the connection is cut.
+            let _cut = tokio::time::timeout(EXPIRED_GRACE, connection).await;
+            Ok(())
+        }
+    }
+}
+
+/// Waits until a certificate has expired by the wall clock, looking again at least every minute
+/// because the wall clock may be set.
+async fn expiry(until: Option<UnixTime>) {
+    let Some(until) = until else { return std::future::pending().await };
+    loop {
+        let left = until.0 - clock::wall().0;
+        match u64::try_from(left) {
+            Ok(left) if left > 0 => tokio::time::sleep(Duration::from_secs(left.min(60))).await,
+            _ => return,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The server process: what meets the network and holds no signing secret.
+
+mod upstream;
+
+use std::{collections::BTreeMap, io, process::ExitCode, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    access::Access,
+    admission::Admission,
+    api::{self, App},
+    clock,
+    config::{Config, ConfigError, EXIT_CONFIG},
+    keyset::{live::LiveIssuer, steward::Steward},
+    launcher::control::{Addresses, Downward, Upward},
+    listen::{self, Certificates, CertificatesError, Drain, Endpoint, Protocol},
+    signer::Signer,
+    store::{Redb, StoreError},
+    telemetry,
+    workers::{Reason, Workers},
+};
+
+/// Why the server could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
+    /// The keysets cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A socket cannot be used.
+    #[error("{what}: {error}")]
+    Socket {
+        /// Which.
+        what: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The process was not started by a launcher, or could not be protected.
+    #[error("{0}")]
+    Process(String),
+}
+
+impl ServerError {
+    fn socket(what: impl ToString) -> impl FnOnce(io::Error) -> Self {
+        let what = what.to_string();
+        move |error| Self::Socket { what, error }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Certificates(_) => EXIT_CONFIG.into(),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// The server's main function.
+pub fn run() -> ExitCode {
+    let _log = telemetry::init();
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the server ends");
+            error.exit_code()
+        }
+    }
+}
+
+/// Everything that can be said about a configuration without opening a port or a device.
+///
+/// # Errors
+/// [`ServerError::Certificates`].
+pub fn preflight(config: &Config) -> Result<Option<Certificates>, ServerError> {
+    Ok(config.tls.as_ref().map(Certificates::load).transpose()?)
+}
+
+fn process(error: impl std::fmt::Display) -> ServerError {
+    ServerError::Process(error.to_string())
+}
+
+fn start() -> Result<(), ServerError> {
+    mintwarden_worker::harden::protect().map_err(process)?;
+    mintwarden_worker::harden::die_with_parent().map_err(process)?;
+    let (launcher, config, orders) = upstream::connect()?;
+    let certificates = preflight(&config)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(process)?
+        .block_on(serve(config, certificates, launcher, orders))
+}
+
+async fn serve(
+    config: Config,
+    certificates: Option<Certificates>,
+    launcher: Upward,
+    orders: mpsc::UnboundedReceiver<Downward>,
+) -> Result<(), ServerError> {
+    let app = build(&config, launcher.clone()).await?;
+    let endpoints = bind(&config, certificates.as_ref()).await?;
+    let addresses = endpoints.addresses(&config);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let routes = api::grpc_routes(&app, health_service).map_err(process)?.into_axum_router();
+    let drain = Drain::default();
+    for endpoint in endpoints.grpc {
+        let (routes, limits, drain) = (routes.clone(), config.limits.clone(), drain.clone());
+        tokio::spawn(async move {
+            listen::serve(endpoint, routes, Protocol::Grpc, &limits, &drain).await;
+        });
+    }
+    if let Some(endpoint) = endpoints.jwks {
+        let (router, limits, drain) =
+            (api::http_router(Arc::clone(&app)), config.limits.clone(), drain.clone());
+        tokio::spawn(async move {
+            listen::serve(endpoint, router, Protocol::Http, &limits, &drain).await;
+        });
+    }
+    // Health of "" as a whole; each service's is the same.
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    tracing::info!(?addresses, "serving");
+    launcher.ready(&addresses).map_err(process)?;
+
+    let why = follow(orders, &app.workers).await?;
+    tracing::info!(why, "shutting down");
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    let cut = drain.drain(config.limits.drain).await;
+    app.workers.close();
+    tracing::info!(cut_connections = cut, "shut down");
+    Ok(())
+}
+
+async fn build(config: &Config, launcher: Upward) -> Result<Arc<App>, ServerError> {
+    let directory = config.state_dir.join("server");
+    let store = Redb::open(&directory.join("keysets.redb"))?;
+    let workers =
+        Arc::new(Workers::new(config.devices.iter().map(|device| device.name.to_string())));
+    let mut issuers = BTreeMap::new();
+    for issuer in &config.issuers {
+        let live = Arc::new(LiveIssuer::new(issuer.clone()));
+        let steward =
+            Steward::start(Arc::clone(&live), store.clone(), Arc::clone(&workers)).await?;
+        issuers.insert(issuer.name().to_string(), (live, steward));
+    }
+    Ok(Arc::new(App {
+        access: Access::new(config),
+        issuers,
+        signer: Signer::new(Admission::new(config), Arc::clone(&workers)),
+        workers,
+        launcher,
+        limits: config.limits.clone(),
+        started_at: clock::wall(),
+    }))
+}
+
+struct Endpoints {
+    grpc: Vec<Endpoint>,
+    jwks: Option<Endpoint>,
+}
+
+impl Endpoints {
+    fn addresses(&self, config: &Config) -> Addresses {
+        Addresses {
+            grpc: self.grpc.iter().find_map(Endpoint::address),
+            unix: config.listen.unix.clone(),
+            jwks: self.jwks.as_ref().and_then(Endpoint::address),
+            jwks_scheme: if config.listen.jwks_plaintext { "http" } else { "https" }.into(),
+        }
+    }
+}
+
+async fn bind(
+    config: &Config,
+    certificates: Option<&Certificates>,
+) -> Result<Endpoints, ServerError> {
+    let mut grpc = Vec::new();
+    if let (Some(address), Some(tls), Some(certificates)) =
+        (config.listen.grpc, &config.tls, certificates)
+    {
+        let endpoint =
+            Endpoint::mutual(address, &certificates.mutual, tls.trust_domain.clone()).await;
+        grpc.push(endpoint.map_err(ServerError::socket(format!("listen.grpc {address}")))?);
+    }
+    if let Some(path) = &config.listen.unix {
+        let what = format!("listen.unix {}", path.display());
+        grpc.push(Endpoint::unix(path).map_err(ServerError::socket(what))?);
+    }
+    let jwks = match config.listen.jwks {
+        Some(address) => {
+            let tls = certificates.filter(|_| !config.listen.jwks_plaintext).map(|c| &c.public);
+            let endpoint = Endpoint::public(address, tls).await;
+            Some(endpoint.map_err(ServerError::socket(format!("listen.jwks {address}")))?)
+        }
+        None => None,
+    };
+    Ok(Endpoints { grpc, jwks })
+}
+
+/// Follows the launcher until it says stop, by signal or by being gone.
+async fn follow(
+    mut orders: mpsc::UnboundedReceiver<Downward>,
+    workers: &Workers,
+) -> Result<&'static str, ServerError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(process)?;
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            _ = terminate.recv() => return Ok("asked to"),
+        };
+        match order {
+            None => return Ok("the launcher is gone"),
+            Some(Downward::Wire { device, socket }) => {
+                if let Some(worker) = workers.get(&device)
+                    && let Err(error) = worker.attach(socket)
+                {
+                    tracing::error!(device, %error, "a wire cannot be used");
+                }
+            }
+            Some(Downward::Delayed { device, detail }) => {
+                if let Some(worker) = workers.get(&device) {
+                    worker.delayed(Reason { reason: "WORKER_FAILED".into(), detail });
+                }
+            }
+            Some(Downward::Config { .. }) => tracing::warn!("a second configuration is ignored"),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a worker is doing, and waiting for it to be ready.
+
+use std::{fmt, sync::Arc};
+
+use mintwarden_worker::wire::{Refused, WorkerHello};
+use tokio::sync::watch;
+
+use super::{WorkerError, wire::Wire};
+use crate::clock::Deadline;
+
+/// Why a device is not usable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// Stable reason.
+    pub reason: String,
+    /// For the log and the operator.
+    pub detail: String,
+}
+
+impl Reason {
+    pub(super) fn worker_lost() -> Self {
+        Self { reason: "WORKER_LOST".into(), detail: "the worker ended".into() }
+    }
+}
+
+impl From<Refused> for Reason {
+    fn from(refused: Refused) -> Self {
+        Self { reason: refused.reason, detail: refused.detail }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.detail)
+    }
+}
+
+/// What a worker is doing.
+#[derive(Clone, Debug, Default)]
+pub enum State {
+    /// It is starting, or about to be started: worth waiting for.
+    #[default]
+    Starting,
+    /// It serves.
+    Ready(Arc<Ready>),
+    /// It failed, and waits for its next start.
+    Down(Reason),
+    /// It is not started again without an operator.
+    Parked(Reason),
+    /// The server is shutting down.
+    Closed,
+}
+
+/// A worker that serves.
+#[derive(Debug)]
+pub struct Ready {
+    pub(super) wire: Arc<Wire>,
+    /// What the device says of itself.
+    pub description: String,
+    /// Sessions that sign in parallel.
+    pub sessions: u32,
+    /// Keys in the device that must not be used (I1).
+    pub defects: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Shared(watch::Sender<State>);
+
+impl Shared {
+    pub(super) fn get(&self) -> State {
+        self.0.borrow().clone()
+    }
+
+    /// The wire, as soon as there is one. Does not wait for what needs an operator or has failed.
+    pub(super) async fn ready(&self, deadline: Deadline) -> Result<Arc<Wire>, WorkerError> {
+        let mut states = self.0.subscribe();
+        loop {
+            match &*states.borrow_and_update() {
+                State::Ready(ready) => return Ok(Arc::clone(&ready.wire)),
+                State::Down(reason) | State::Parked(reason) => {
+                    return Err(WorkerError::Unavailable(reason.clone()));
+                }
+                State::Closed => return Err(WorkerError::Unavailable(Reason::worker_lost())),
+                State::Starting => {}
+            }
+            let changed =
+                tokio::time::timeout_at(deadline.instant().into(), states.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
+                return Err(WorkerError::Deadline);
+            }
+        }
+    }
+
+    fn set(&self, state: State) {
+        self.0.send_if_modified(|now| {
+            let open = !matches!(now, State::Closed);
+            if open {
+                *now = state;
+            }
+            open
+        });
+    }
+
+    pub(super) fn hello(&self, hello: WorkerHello, wire: Arc<Wire>) {
+        self.set(match hello.unusable {
+            None => State::Ready(Arc::new(Ready {
+                wire,
+                description: hello.description,
+                sessions: hello.sessions,
+                defects: hello.defects,
+            })),
+            Some(refused) if hello.parked => State::Parked(refused.into()),
+            Some(refused) => State::Down(refused.into()),
+        });
+    }
+
+    pub(super) fn failed(&self, reason: &str, detail: String) {
+        self.set(State::Down(Reason { reason: reason.into(), detail }));
+    }
+
+    /// The wire ended. Only a worker that served is expected back at once.
+    pub(super) fn lost(&self, wire: &Arc<Wire>) {
+        self.0.send_if_modified(|now| {
+            let served = matches!(now, State::Ready(ready) if Arc::ptr_eq(&ready.wire, wire));
+            if served {
+                *now = State::Starting;
+            }
+            served
+        });
+    }
+
+    pub(super) fn delayed(&self, reason: Reason) {
+        self.0.send_if_modified(|now| {
+            let waiting = matches!(now, State::Starting);
+            if waiting {
+                *now = State::Down(reason);
+            }
+            waiting
+        });
+    }
+
+    pub(super) fn resuming(&self) {
+        self.0.send_if_modified(|now| {
+            let parked = matches!(now, State::Parked(_));
+            if parked {
+                *now = State::Starting;
+            }
+            parked
+        });
+    }
+
+    pub(super) fn close(&self) {
+        if let State::Ready(ready) = self.0.send_replace(State::Closed) {
+            ready.wire.cut("shutting down");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! One wire: requests out, answers in, in any order.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use mintwarden_worker::wire::{
+    Answer, Ask, BUILD, FromWorker, MAX_FRAME, ServerHello, ToWorker, WorkerHello,
+};
+use prost::Message as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{mpsc, oneshot},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::state::Shared;
+use crate::{admission::Permit, clock::Deadline};
+
+/// How long a device may take from the start of its worker to its login.
+const HELLO: Duration = Duration::from_secs(120);
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Lost {
+    #[error("the worker ended")]
+    Wire,
+    #[error("the deadline passed")]
+    Deadline,
+}
+
+/// The open requests of one wire, and the way to make more.
+#[derive(Debug)]
+pub(super) struct Wire {
+    frames: mpsc::UnboundedSender<Bytes>,
+    open: Mutex<Open>,
+    next: AtomicU64,
+    cut: CancellationToken,
+}
+
+/// Requests without an answer. `None` once the wire has ended.
+type Open = Option<HashMap<u64, Waiting>>;
+
+#[derive(Debug)]
+struct Waiting {
+    answer: oneshot::Sender<Answer>,
+    /// Held until the worker is done with the request, even if the caller is long gone: what is
+    /// admitted is what the worker really has to do (I9).
+    _permit: Option<Arc<Permit>>,
+}
+
+impl Wire {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks, and waits for the answer until the deadline.
+    pub(super) async fn ask(
+        &self,
+        ask: Ask,
+        permit: Option<Arc<Permit>>,
+        deadline: Deadline,
+    ) -> Result<Answer, Lost> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let frame = encode(&ToWorker { id, ask: Some(ask) });
+        let (answer, answered) = oneshot::channel();
+        self.open().as_mut().ok_or(Lost::Wire)?.insert(id, Waiting { answer, _permit: permit });
+        self.frames.send(frame).map_err(|_| Lost::Wire)?;
+        match tokio::time::timeout_at(deadline.instant().into(), answered).await {
+            Ok(answer) => answer.map_err(|_| Lost::Wire),
+            Err(_) => Err(Lost::Deadline),
+        }
+    }
+
+    /// Ends the wire, and with it the worker.
+    pub(super) fn cut(&self, why: &'static str) {
+        if !self.cut.is_cancelled() {
+            tracing::warn!(why, "a worker's wire is cut");
+            self.cut.cancel();
+        }
+    }
+
+    fn answer(&self, frame: FromWorker) -> Result<(), &'static str> {
+        let answer = frame.answer.ok_or("an answer of an unknown kind")?;
+        let waiting = self.open().as_mut().and_then(|open| open.remove(&frame.id));
+        let waiting = waiting.ok_or("an answer to what was not asked")?;
+        // The caller may be gone.
+        let _gone = waiting.answer.send(answer);
+        Ok(())
+    }
+}
+
+/// Serves one wire until it ends, and keeps the worker's state true meanwhile.
+pub(super) async fn serve(socket: UnixStream, device: &str, state: &Shared) {
+    let (read, write) = socket.into_split();
+    let (frames, outgoing) = mpsc::unbounded_channel();
+    let wire = Arc::new(Wire {
+        frames,
+        open: Mutex::new(Some(HashMap::new())),
+        next: AtomicU64::new(1),
+        cut: CancellationToken::new(),
+    });
+    let hello = ToWorker { id: 0, ask: Some(Ask::Hello(ServerHello { build: BUILD.into() })) };
+    // The receiver is alive: it is moved into the writer just below.
+    let _sent = wire.frames.send(encode(&hello));
+    let writer = tokio::spawn(write_all(write, outgoing));
+    let ended = tokio::select! {
+        ended = read_all(read, &wire, device, state) => ended,
+        () = wire.cut.cancelled() => "it was cut",
+    };
+    tracing::info!(device, ended, "a worker's wire ended");
+    state.lost(&wire);
+    // Every open request ends with `Lost::Wire`, and no new one can begin.
+    wire.open().take();
+    writer.abort();
+}
+
+async fn write_all(mut socket: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Bytes>) {
+    while let Some(frame) = frames.recv().await {
+        if socket.write_all(&frame).await.is_err() {
+            return; // The reader notices the end of the wire too.
+        }
+    }
+}
+
+async fn read_all(
+    socket: OwnedReadHalf,
+    wire: &Arc<Wire>,
+    device: &str,
+    state: &Shared,
+) -> &'static str {
+    let mut socket = BufReader::with_capacity(64 * 1024, socket);
+    let hello = match tokio::time::timeout(HELLO, read_hello(&mut socket)).await {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(why)) => {
+            state.failed("WORKER_LOST", format!("no hello: {why}"));
+            return why;
+        }
+        Err(_) => {
+            state.failed("WORKER_SILENT", "the device was not opened in time".into());
+            return "no hello in time";
+        }
+    };
+    if hello.build != BUILD {
+        let detail = format!(
+            "the worker is of build {:?}, this server of {BUILD}: install both together",
+            hello.build
+        );
+        state.failed("BUILD_MISMATCH", detail);
+        return "a worker of another build";
+    }
+    for defect in &hello.defects {
+        tracing::error!(device, defect, "a key in the device must not be used (I1)");
+    }
+    match &hello.unusable {
+        None => tracing::info!(
+            device,
+            description = hello.description,
+            sessions = hello.sessions,
+            "device ready"
+        ),
+        Some(why) => tracing::error!(
+            device,
+            reason = why.reason,
+            detail = why.detail,
+            parked = hello.parked,
+            "device not usable"
+        ),
+    }
+    state.hello(hello, Arc::clone(wire));
+    loop {
+        let frame = match read_frame(&mut socket).await {
+            Ok(frame) => frame,
+            Err(why) => return why,
+        };
+        if let Err(why) = wire.answer(frame) {
+            return why;
+        }
+    }
+}
+
+async fn read_hello(socket: &mut BufReader<OwnedReadHalf>) -> Result<WorkerHello, &'static str> {
+    match read_frame(socket).await?.answer {
+        Some(Answer::Hello(hello)) => Ok(hello),
+        _ => Err("the worker's first message is no hello"),
+    }
+}
+
+async fn read_frame(socket: &mut BufReader<OwnedReadHalf>) -> Result<FromWorker, &'static str> {
+    let size = socket.read_u32().await.map_err(|_| "it was closed")? as usize;
+    if size > MAX_FRAME {
+        return Err("a frame beyond the bound");
+    }
+    // Grown as bytes arrive: a length that lies costs no memory.
+    let mut frame = BytesMut::with_capacity(size.min(64 * 1024));
+    let mut rest = socket.take(size as u64);
+    while frame.len() < size {
+        match rest.read_buf(&mut frame).await {
+            Ok(0) | Err(_) => return Err("it ended inside a frame"),
+            Ok(_) => {}
+        }
+    }
+    FromWorker::decode(frame.freeze()).map_err(|_| "a frame that does not decode")
+}
+
+fn encode(message: &ToWorker) -> Bytes {
+    let size = message.encoded_len();
+    let mut frame = BytesMut::with_capacity(4 + size);
+    // A batch is bounded far below 4 GiB before it gets here.
+    frame.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes());
+    message.encode(&mut frame).expect("a BytesMut grows as needed");
+    frame.freeze()
+}

@@ -1,0 +1,147 @@
+//! Keys are made, found, examined and used.
+
+use cryptoki::{
+    mechanism::Mechanism,
+    object::{Attribute, ObjectClass},
+    session::Session,
+};
+use mintwarden_worker::{
+    Algorithm,
+    device::{Cause, Device as _, KeyHandle, Remedy},
+};
+
+use crate::fixture::{handle, issuer, on_softhsm, sha256};
+
+const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+
+#[test]
+fn a_generated_key_is_listed_found_and_signs() {
+    on_softhsm("keys::a_generated_key_is_listed_found_and_signs", |fixture| {
+        let id = handle();
+        let made = {
+            let mut device = fixture.open();
+            device.supports(Algorithm::ES256).expect("SoftHSM2 can");
+            let made = device.generate(&issuer("payments"), Algorithm::ES256, &id).expect("made");
+            assert_eq!(made.defects, Vec::<String>::new());
+            assert_eq!((&made.handle, &made.issuer), (&id, &Some(issuer("payments"))));
+            made
+        };
+        // As after a restart.
+        let mut device = fixture.open();
+        assert_eq!(device.list(), Ok(vec![made.clone()]));
+        assert_eq!(device.find(&id), Ok(Some(made.clone())));
+        assert_eq!(device.find(&handle()), Ok(None));
+        assert_eq!(device.probe(), Ok(()));
+        let description = device.describe();
+        assert_eq!(description.label, "tts");
+        assert!(!description.serial.is_empty() && description.library.contains("SoftHSM"));
+
+        let public = made.public.expect("a public key");
+        let mut sessions =
+            [(); 2].map(|()| device.open_session().expect("SoftHSM2 has sessions enough"));
+        for (round, session) in [0, 1, 0, 1].into_iter().enumerate() {
+            let message = format!("message {round}");
+            let signature = sessions[session]
+                .sign(&id, Algorithm::ES256, &sha256(message.as_bytes()))
+                .expect("signed");
+            assert_eq!(signature.len(), 64);
+            assert!(public.verifies(message.as_bytes(), &signature));
+        }
+        // The device may go before its sessions: the module stays until the last of them.
+        drop(device);
+        sessions[0].sign(&id, Algorithm::ES256, &sha256(b"late")).expect("signed");
+    });
+}
+
+#[test]
+fn i7_generating_never_replaces() {
+    on_softhsm("keys::i7_generating_never_replaces", |fixture| {
+        let mut device = fixture.open();
+        let id = handle();
+        let first = device.generate(&issuer("a"), Algorithm::ES256, &id).expect("made");
+        let error = device.generate(&issuer("a"), Algorithm::ES256, &id).expect_err("in use");
+        assert_eq!((error.cause, error.remedy), (Cause::KeyUnusable, Remedy::Refuse));
+        assert!(error.detail.contains("never replaced"), "{error}");
+        assert_eq!(device.list(), Ok(vec![first]));
+    });
+}
+
+#[test]
+fn i3_an_unknown_handle_and_a_foreign_key_do_not_sign() {
+    on_softhsm("keys::i3_an_unknown_handle_and_a_foreign_key_do_not_sign", |fixture| {
+        let foreign = handle();
+        fixture.past_the_device(|session| {
+            generate(session, &foreign, "somebody else's", false);
+        });
+        let mut device = fixture.open();
+        assert_eq!(device.list(), Ok(vec![]), "not ours");
+        let mut session = device.open_session().expect("a session");
+        let digest = sha256(b"message");
+        let error = session.sign(&handle(), Algorithm::ES256, &digest).expect_err("no such key");
+        assert_eq!((error.cause, error.remedy), (Cause::KeyAbsent, Remedy::Refuse));
+        let error = session.sign(&foreign, Algorithm::ES256, &digest).expect_err("not ours");
+        assert_eq!((error.cause, error.remedy), (Cause::KeyUnusable, Remedy::Refuse));
+    });
+}
+
+#[test]
+fn i1_an_extractable_key_past_the_device_is_reported_as_defective() {
+    on_softhsm("keys::i1_an_extractable_key_past_the_device_is_reported_as_defective", |fixture| {
+        let id = handle();
+        fixture.past_the_device(|session| generate(session, &id, "mintwarden/payments", true));
+        let key = fixture.open().find(&id).expect("found").expect("there");
+        for attribute in ["CKA_EXTRACTABLE is true", "CKA_NEVER_EXTRACTABLE is false"] {
+            let defect = format!("private half: {attribute}");
+            assert!(key.defects.contains(&defect), "{:?}", key.defects);
+        }
+    });
+}
+
+#[test]
+fn half_a_pair_and_a_twin_are_reported() {
+    on_softhsm("keys::half_a_pair_and_a_twin_are_reported", |fixture| {
+        let (half, twin) = (handle(), handle());
+        let mut device = fixture.open();
+        for id in [&half, &twin] {
+            device.generate(&issuer("a"), Algorithm::ES256, id).expect("made");
+        }
+        drop(device);
+        fixture.past_the_device(|session| {
+            let public = [id(&half), Attribute::Class(ObjectClass::PUBLIC_KEY)];
+            let public = session.find_objects(&public).expect("searched");
+            session.destroy_object(public[0]).expect("destroyed");
+            generate(session, &twin, "mintwarden/a", false);
+        });
+        let mut device = fixture.open();
+        let key = device.find(&half).expect("found").expect("there");
+        assert_eq!(key.defects, ["the public half is missing"]);
+        let key = device.find(&twin).expect("found").expect("there");
+        assert!(key.defects.iter().any(|defect| defect.starts_with("2 private")), "{key:?}");
+        assert_eq!(device.list().expect("listed").len(), 2);
+        let mut session = device.open_session().expect("a session");
+        let error = session.sign(&twin, Algorithm::ES256, &sha256(b"m")).expect_err("which?");
+        assert_eq!(error.cause, Cause::KeyUnusable);
+    });
+}
+
+/// Makes a pair as another program would.
+fn generate(session: &Session, handle: &KeyHandle, label: &str, extractable: bool) {
+    let label = Attribute::Label(label.as_bytes().to_vec());
+    let private = [
+        id(handle),
+        label.clone(),
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(extractable),
+        Attribute::Sign(true),
+    ];
+    let public = [id(handle), label, Attribute::Token(true), Attribute::EcParams(P256.to_vec())];
+    session
+        .generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)
+        .expect("a pair from outside");
+}
+
+fn id(handle: &KeyHandle) -> Attribute {
+    Attribute::Id(handle.as_bytes().to_vec())
+}

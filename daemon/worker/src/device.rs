@@ -1,0 +1,238 @@
+//! What a kind of device has to do: the traits [`Device`] and [`Session`].
+//!
+//! Both are blocking and object-safe. The worker's loop owns threads, queueing and chunking; an
+//! implementation only translates calls, checks what comes back, and classifies errors by
+//! [`Remedy`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Algorithm, IssuerName, jwk::PublicJwk};
+
+/// A signing device with an authenticated connection: one PKCS#11 token or one TPM.
+pub trait Device: Send {
+    /// What the device says of itself.
+    fn describe(&self) -> Description;
+
+    /// How many signing sessions it allows at once; `None` where it states no limit.
+    fn max_sessions(&self) -> Option<usize>;
+
+    /// Opens one more session. All are opened before any is used, and kept (SoftHSM 2.6.1 races on
+    /// opening and closing).
+    ///
+    /// # Errors
+    /// [`DeviceError`] as the device gives it.
+    fn open_session(&mut self) -> Result<Box<dyn Session>, DeviceError>;
+
+    /// Whether keys for `algorithm` can be made and used here.
+    ///
+    /// # Errors
+    /// [`Cause::MechanismMissing`], naming what is lacking and what there is.
+    fn supports(&self, algorithm: Algorithm) -> Result<(), DeviceError>;
+
+    /// Generates a key pair inside the device for `issuer` under the fresh random `id`: sensitive,
+    /// not extractable, labelled with the issuer's name. Returns it as [`Device::list`] would, read
+    /// back from the device and checked (I1). Never replaces: an `id` in use is an error.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; whether the pair exists is then unknown, and only a look-up tells.
+    fn generate(
+        &mut self,
+        issuer: &IssuerName,
+        algorithm: Algorithm,
+        id: &KeyHandle,
+    ) -> Result<DeviceKey, DeviceError>;
+
+    /// All keys that carry a Mintwarden label, complete or not, with what is wrong with each.
+    ///
+    /// # Errors
+    /// [`DeviceError`] as the device gives it.
+    fn list(&mut self) -> Result<Vec<DeviceKey>, DeviceError>;
+
+    /// The one key with this handle, `None` where the device shows no object with it.
+    ///
+    /// # Errors
+    /// [`DeviceError`] as the device gives it.
+    fn find(&mut self, handle: &KeyHandle) -> Result<Option<DeviceKey>, DeviceError>;
+
+    /// Touches the device, cheaply: it answers and the login still holds.
+    ///
+    /// # Errors
+    /// [`DeviceError`] as the device gives it.
+    fn probe(&mut self) -> Result<(), DeviceError>;
+}
+
+/// One session of a device, used by one thread.
+pub trait Session: Send {
+    /// Signs with the private key under `handle`, which must be of `algorithm`.
+    ///
+    /// `input` is the SHA-2 digest that the algorithm calls for; the answer is the raw JWS
+    /// signature (RFC 7518 section 3.4): R‖S at fixed width for ECDSA.
+    ///
+    /// # Errors
+    /// [`DeviceError`] as the device gives it.
+    fn sign(
+        &mut self,
+        handle: &KeyHandle,
+        algorithm: Algorithm,
+        input: &[u8],
+    ) -> Result<Vec<u8>, DeviceError>;
+}
+
+/// What a device says of itself; each may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// Who made the device (`CK_TOKEN_INFO.manufacturerID`).
+    pub manufacturer: String,
+    /// Its model (`CK_TOKEN_INFO.model`).
+    pub model: String,
+    /// Its serial number (`CK_TOKEN_INFO.serialNumber`).
+    pub serial: String,
+    /// Its label (`CK_TOKEN_INFO.label`).
+    pub label: String,
+    /// The library that reaches it, with its version (`CK_INFO`).
+    pub library: String,
+}
+
+/// What finds a key again in its device: opaque to everyone else. For PKCS#11 the `CKA_ID`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyHandle(Vec<u8>);
+
+impl KeyHandle {
+    /// Bytes of a fresh random id.
+    pub const RANDOM_LEN: usize = 16;
+
+    /// Wraps the bytes of a handle.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The handle's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for KeyHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().take(32).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A key as the device shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceKey {
+    /// Its handle.
+    pub handle: KeyHandle,
+    /// The issuer that it was made for: from its label (I3). `None` where the label names none.
+    pub issuer: Option<IssuerName>,
+    /// Its public key and algorithm, where readable.
+    pub public: Option<PublicJwk>,
+    /// Why it must not be used; empty for a good key. Half a pair, a second object with the same
+    /// id, an attribute that breaks I1.
+    pub defects: Vec<String>,
+}
+
+/// An error of the device or of the library that reaches it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}: {detail}")]
+pub struct DeviceError {
+    /// What happened, as a stable word.
+    pub cause: Cause,
+    /// What the caller can do about it.
+    pub remedy: Remedy,
+    /// What the library said, for the log and the operator. No secrets.
+    pub detail: String,
+}
+
+impl DeviceError {
+    /// An error of this cause.
+    #[must_use]
+    pub fn new(cause: Cause, remedy: Remedy, detail: impl Into<String>) -> Self {
+        Self { cause, remedy, detail: detail.into() }
+    }
+}
+
+/// What went wrong in a device, as a stable word for metrics, status and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[non_exhaustive]
+pub enum Cause {
+    /// The module cannot be loaded or is not a PKCS#11 library.
+    ModuleUnusable,
+    /// No PKCS#11 token has the configured label or serial number.
+    TokenAbsent,
+    /// More than one PKCS#11 token has the configured label.
+    TokenAmbiguous,
+    /// The PIN could not be read from its source.
+    PinUnavailable,
+    /// A login did not clearly succeed; it is not repeated (I10).
+    LoginFailed,
+    /// An earlier login did not clearly succeed; this start made no attempt (I10).
+    LoginPending,
+    /// The record of logins cannot be written, so none was attempted (I10).
+    StateUnusable,
+    /// The device lacks a mechanism.
+    MechanismMissing,
+    /// The session is closed, invalid or not logged in.
+    SessionLost,
+    /// The session has an operation under way that it should not have.
+    OperationActive,
+    /// The device or its library reports a failure, or is gone.
+    DeviceFailed,
+    /// The device has no room for more sessions or objects.
+    OutOfResources,
+    /// No usable key has the handle.
+    KeyAbsent,
+    /// A key exists but breaks I1 or I3, or is half a pair.
+    KeyUnusable,
+    /// What came back does not have the shape that the standard asks for.
+    Malformed,
+}
+
+impl Cause {
+    /// The stable word, e.g. `TOKEN_ABSENT`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ModuleUnusable => "MODULE_UNUSABLE",
+            Self::TokenAbsent => "TOKEN_ABSENT",
+            Self::TokenAmbiguous => "TOKEN_AMBIGUOUS",
+            Self::PinUnavailable => "PIN_UNAVAILABLE",
+            Self::LoginFailed => "LOGIN_FAILED",
+            Self::LoginPending => "LOGIN_PENDING",
+            Self::StateUnusable => "STATE_UNUSABLE",
+            Self::MechanismMissing => "MECHANISM_MISSING",
+            Self::SessionLost => "SESSION_LOST",
+            Self::OperationActive => "OPERATION_ACTIVE",
+            Self::DeviceFailed => "DEVICE_FAILED",
+            Self::OutOfResources => "OUT_OF_RESOURCES",
+            Self::KeyAbsent => "KEY_ABSENT",
+            Self::KeyUnusable => "KEY_UNUSABLE",
+            Self::Malformed => "MALFORMED",
+        }
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What can be done about a [`DeviceError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Remedy {
+    /// The same call may be made again on the same session.
+    Retry,
+    /// The session is to be discarded and another one opened.
+    Reopen,
+    /// The process is to be started afresh.
+    Restart,
+    /// Nothing may be tried again without an operator.
+    Park,
+    /// The call itself cannot succeed; the device is well.
+    Refuse,
+}

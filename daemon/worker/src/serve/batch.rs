@@ -1,0 +1,65 @@
+//! A batch under way: items are signed by whichever session is free, the last one answers.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    clock,
+    serve::keys::Key,
+    wire::{Answer, Sign, SignItem, SignOutcome, Signed},
+};
+
+pub(super) struct Batch {
+    pub(super) id: u64,
+    pub(super) key: Arc<Key>,
+    claims: Vec<Bytes>,
+    expires: Instant,
+    outcomes: Mutex<Outcomes>,
+}
+
+struct Outcomes {
+    items: Vec<SignItem>,
+    open: usize,
+}
+
+impl Batch {
+    pub(super) fn new(id: u64, sign: Sign, key: Arc<Key>) -> Self {
+        let expires = clock::monotonic() + Duration::from_millis(sign.within_ms.into());
+        let open = sign.claims.len();
+        let outcomes = Mutex::new(Outcomes { items: vec![SignItem::default(); open], open });
+        Self { id, key, claims: sign.claims, expires, outcomes }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.claims.len()
+    }
+
+    pub(super) fn payload(&self, item: usize) -> &[u8] {
+        &self.claims[item]
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub(super) fn expired(&self) -> bool {
+        clock::monotonic() >= self.expires
+    }
+
+    /// Settles one item, which the queue hands out once. The answer to the batch, if that was the
+    /// last.
+    pub(super) fn settle(&self, item: usize, outcome: SignOutcome) -> Option<Answer> {
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.items[item].outcome = Some(outcome);
+        outcomes.open -= 1;
+        if outcomes.open > 0 {
+            return None;
+        }
+        Some(Answer::Signed(Signed {
+            kid: self.key.kid.to_string(),
+            protected_header: self.key.header.encoded().to_owned(),
+            items: std::mem::take(&mut outcomes.items),
+        }))
+    }
+}

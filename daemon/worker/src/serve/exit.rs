@@ -1,0 +1,101 @@
+//! How a worker ends: a typed exit status that the launcher acts on.
+
+use std::{process::ExitCode, thread, time::Duration};
+
+use rustix::process::{Signal, getpid, kill_process};
+
+use crate::{
+    device::{DeviceError, Remedy},
+    wire::BUILD,
+};
+
+/// How long a vendor library may take to close its sessions once the wire is gone.
+const CLOSING_LIMIT: Duration = Duration::from_secs(2);
+
+/// Why a worker ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerExit {
+    /// The server closed the wire: the ordinary end.
+    #[error("the wire was closed")]
+    WireClosed,
+    /// The wire failed or carried nonsense.
+    #[error("wire: {0}")]
+    Wire(String),
+    /// The server is of another build.
+    #[error("the server is of build {0}, this worker of build {BUILD}: install both together")]
+    Build(String),
+    /// The launcher's set-up does not parse.
+    #[error("set-up: {0}")]
+    Setup(String),
+    /// The process could not be protected from inspection.
+    #[error("cannot protect the process: {0}")]
+    Unprotected(String),
+    /// The device cannot be used.
+    #[error("device: {0}")]
+    Device(DeviceError),
+}
+
+impl WorkerExit {
+    /// Exit status of a worker that must not be started again without an operator
+    /// (`EX_NOPERM` of sysexits).
+    pub const PARKED: u8 = 77;
+    /// Exit status of a worker and a server that do not fit together (`EX_PROTOCOL`).
+    pub const MISMATCH: u8 = 76;
+    /// Exit status of a worker whose device or wire failed (`EX_UNAVAILABLE`).
+    pub const FAILED: u8 = 69;
+
+    pub(super) fn code(&self) -> ExitCode {
+        match self {
+            Self::WireClosed => ExitCode::SUCCESS,
+            Self::Device(error) if error.remedy == Remedy::Park => Self::PARKED.into(),
+            Self::Build(_) => Self::MISMATCH.into(),
+            _ => Self::FAILED.into(),
+        }
+    }
+
+    pub(super) fn log(&self) {
+        match self {
+            Self::WireClosed => tracing::info!("worker ends: the wire was closed"),
+            other => tracing::error!(error = %other, "worker ends"),
+        }
+    }
+}
+
+/// Ends the process by SIGKILL if it still runs after [`CLOSING_LIMIT`]: vendor libraries hang in
+/// their clean-up, and no exit handler of theirs may keep a process alive that nobody talks to.
+pub(super) fn within_limit() {
+    let spawned = thread::Builder::new().name("closing".into()).spawn(|| {
+        thread::sleep(CLOSING_LIMIT);
+        kill_self();
+    });
+    if spawned.is_err() {
+        kill_self();
+    }
+}
+
+fn kill_self() {
+    // Cannot fail for the process itself, and there is nobody left to tell.
+    let _sent = kill_process(getpid(), Signal::KILL);
+}
+
+/// Ends the process now because the device needs a fresh one ([`Remedy::Restart`]).
+/// No clean-up: the library that would do it is the one that failed.
+pub(super) fn restart(error: &DeviceError) -> ! {
+    tracing::error!(cause = %error.cause, detail = error.detail, "worker ends: the device needs a fresh process");
+    within_limit();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the typed exit status that the launcher acts on"
+    )]
+    std::process::exit(WorkerExit::Device(error.clone()).status());
+}
+
+impl WorkerExit {
+    fn status(&self) -> i32 {
+        match self {
+            Self::Device(error) if error.remedy == Remedy::Park => Self::PARKED.into(),
+            _ => Self::FAILED.into(),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The keys that a worker has met: header and handle from one place (I3).
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use crate::{
+    claims::Profile,
+    device::{Cause, DeviceKey, KeyHandle},
+    jwk::Kid,
+    jws::ProtectedHeader,
+    wire::{Refused, Sign},
+};
+
+/// A key that may sign, with everything that is bound to it.
+pub(super) struct Key {
+    pub(super) handle: KeyHandle,
+    pub(super) kid: Kid,
+    pub(super) header: ProtectedHeader,
+    pub(super) profile: Arc<Profile>,
+}
+
+/// Profiles by issuer, and the good keys met so far.
+pub(super) struct KeyTable {
+    profiles: HashMap<String, Arc<Profile>>,
+    keys: RwLock<HashMap<KeyHandle, Arc<Key>>>,
+}
+
+impl KeyTable {
+    pub(super) fn new(profiles: &[Profile]) -> Self {
+        let profiles = profiles
+            .iter()
+            .map(|profile| (profile.issuer.as_str().to_owned(), Arc::new(profile.clone())))
+            .collect();
+        Self { profiles, keys: RwLock::default() }
+    }
+
+    /// The profile of an issuer that this worker serves.
+    pub(super) fn profile(&self, issuer: &str) -> Result<&Arc<Profile>, Refused> {
+        self.profiles.get(issuer).ok_or_else(|| Refused {
+            reason: "UNKNOWN_ISSUER".into(),
+            detail: "the configuration gives this device no such issuer".into(),
+        })
+    }
+
+    /// The key for a request, `None` if it was not met yet.
+    pub(super) fn get(&self, sign: &Sign) -> Option<Result<Arc<Key>, Refused>> {
+        if let Err(refused) = self.profile(&sign.issuer) {
+            return Some(Err(refused));
+        }
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let key = keys.get(&KeyHandle::new(sign.handle.to_vec()))?;
+        Some(made_for(&sign.issuer, key.profile.issuer.as_str()).map(|()| Arc::clone(key)))
+    }
+
+    /// Takes in a key as the device shows it, if it may sign.
+    ///
+    /// # Errors
+    /// Why it may not: a defect (I1), a label of no issuer (I3), another algorithm.
+    pub(super) fn admit(&self, found: &DeviceKey) -> Result<Arc<Key>, Refused> {
+        let unusable =
+            |detail: String| Refused { reason: Cause::KeyUnusable.as_str().into(), detail };
+        if !found.defects.is_empty() {
+            return Err(unusable(found.defects.join("; ")));
+        }
+        let (Some(issuer), Some(public)) = (&found.issuer, &found.public) else {
+            return Err(unusable(
+                "its label names no issuer, or its public key is unreadable".into(),
+            ));
+        };
+        let profile = self.profile(issuer.as_str())?;
+        if public.algorithm() != profile.algorithm {
+            return Err(unusable(format!(
+                "it is for {}, the issuer is configured for {}",
+                public.algorithm(),
+                profile.algorithm
+            )));
+        }
+        let kid = public.kid();
+        let key = Arc::new(Key {
+            handle: found.handle.clone(),
+            header: ProtectedHeader::new(public.algorithm(), &kid),
+            kid,
+            profile: Arc::clone(profile),
+        });
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        keys.insert(key.handle.clone(), Arc::clone(&key));
+        Ok(key)
+    }
+}
+
+/// I3: a key signs only under the profile of the issuer that it was made for.
+pub(super) fn made_for(asked: &str, label: &str) -> Result<(), Refused> {
+    if asked == label {
+        return Ok(());
+    }
+    Err(Refused {
+        reason: "WRONG_ISSUER".into(),
+        detail: format!("the key was made for issuer {label}, the request is for another"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Algorithm, IssuerName, jwk::PublicJwk};
+
+    fn profile(issuer: &str) -> Profile {
+        Profile {
+            issuer: IssuerName::parse(issuer).expect("a name"),
+            iss: "https://tts.example".into(),
+            algorithm: Algorithm::ES256,
+            audience: vec!["a".into()],
+            required: vec![],
+            max_token_lifetime: Duration::from_secs(300),
+            skew: Duration::from_secs(30),
+            max_claims_bytes: 4096,
+            max_act_depth: 8,
+            req_wl: vec![],
+        }
+    }
+
+    fn found(issuer: &str) -> DeviceKey {
+        let jwk = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+                      "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#;
+        DeviceKey {
+            handle: KeyHandle::new(vec![1; 16]),
+            issuer: IssuerName::parse(issuer).ok(),
+            public: serde_json::from_str::<PublicJwk>(jwk).ok(),
+            defects: vec![],
+        }
+    }
+
+    fn sign(issuer: &str) -> Sign {
+        Sign { issuer: issuer.into(), handle: vec![1; 16].into(), ..Sign::default() }
+    }
+
+    #[test]
+    fn i3_a_key_of_one_issuer_does_not_sign_for_another() {
+        let table = KeyTable::new(&[profile("a"), profile("b")]);
+        table.admit(&found("a")).expect("a good key");
+        assert!(table.get(&sign("a")).expect("met").is_ok());
+        let refused = table.get(&sign("b")).expect("met").err().expect("refused");
+        assert_eq!(refused.reason, "WRONG_ISSUER");
+        let refused = table.get(&sign("c")).expect("no such issuer").err().expect("refused");
+        assert_eq!(refused.reason, "UNKNOWN_ISSUER");
+    }
+
+    #[test]
+    fn i1_a_key_with_a_defect_is_not_admitted() {
+        let table = KeyTable::new(&[profile("a")]);
+        let key = DeviceKey { defects: vec!["CKA_EXTRACTABLE is true".into()], ..found("a") };
+        let refused = table.admit(&key).err().expect("refused");
+        assert_eq!(refused.reason, "KEY_UNUSABLE");
+        assert!(refused.detail.contains("CKA_EXTRACTABLE"));
+        assert!(table.get(&sign("a")).is_none());
+    }
+
+    #[test]
+    fn i3_a_key_whose_label_names_no_issuer_is_not_admitted() {
+        let table = KeyTable::new(&[profile("a")]);
+        assert!(table.admit(&DeviceKey { issuer: None, ..found("a") }).is_err());
+        assert!(table.admit(&found("unknown")).is_err());
+    }
+}

@@ -1,0 +1,163 @@
+//! The manager thread: everything that is rare, beside the signing threads.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+
+use bytes::Bytes;
+
+use crate::{
+    device::{Cause, Device, DeviceError, DeviceKey, KeyHandle, Remedy},
+    serve::{
+        Replies,
+        batch::Batch,
+        exit,
+        keys::{self, KeyTable},
+        queue::Queue,
+    },
+    setup::Setup,
+    wire::{Answer, Ask, Generate, KeyReport, List, Listed, Probed, Refused, Sign},
+};
+
+type Shared = Arc<Mutex<Box<dyn Device>>>;
+
+pub(super) struct Manager {
+    device: Shared,
+    keys: Arc<KeyTable>,
+}
+
+impl Manager {
+    /// Takes the device over and looks at its keys (I1, at every start): good ones are ready to
+    /// sign, the others are returned in words.
+    pub(super) fn new(
+        mut device: Box<dyn Device>,
+        setup: &Setup,
+    ) -> Result<(Self, Arc<KeyTable>, Vec<String>), DeviceError> {
+        for profile in &setup.profiles {
+            device.supports(profile.algorithm)?;
+        }
+        let keys = Arc::new(KeyTable::new(&setup.profiles));
+        let mut defects = Vec::new();
+        for found in device.list()? {
+            if let Err(refused) = keys.admit(&found) {
+                defects.push(format!("key {:?}: {}", found.handle, refused.detail));
+            }
+        }
+        let manager = Self { device: Arc::new(Mutex::new(device)), keys: Arc::clone(&keys) };
+        Ok((manager, keys, defects))
+    }
+
+    pub(super) fn device(&self) -> Shared {
+        Arc::clone(&self.device)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Box<dyn Device>> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn description(&self) -> String {
+        let d = self.lock().describe();
+        format!(
+            "{} {}, serial {}, label {:?}, {}",
+            d.manufacturer, d.model, d.serial, d.label, d.library
+        )
+    }
+
+    /// Serves until the reader ends.
+    pub(super) fn run(
+        &mut self,
+        asked: &mpsc::Receiver<(u64, Ask)>,
+        queue: &Queue,
+        replies: &Replies,
+    ) {
+        while let Ok((id, ask)) = asked.recv() {
+            let answer = match ask {
+                Ask::Sign(sign) => match self.resolve(id, sign, queue) {
+                    Ok(()) => continue,
+                    Err(failed) => Err(failed),
+                },
+                Ask::Generate(generate) => self.generate(&generate),
+                Ask::List(list) => self.list(&list),
+                Ask::Probe(_) => self.probe(),
+                Ask::Hello(_) => unreachable!("the reader ends at a second hello"),
+            };
+            match answer {
+                Ok(answer) => replies.send(id, answer),
+                Err(Failed::Refused(refused)) => replies.send(id, Answer::Refused(refused)),
+                Err(Failed::Device(error)) => {
+                    replies.refuse(id, error.cause.as_str(), error.detail.clone());
+                    if matches!(error.remedy, Remedy::Restart | Remedy::Park) {
+                        exit::restart(&error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks a key up that was not met yet, and queues the batch that asked for it.
+    fn resolve(&self, id: u64, sign: Sign, queue: &Queue) -> Result<(), Failed> {
+        let handle = KeyHandle::new(sign.handle.to_vec());
+        let found = self.lock().find(&handle)?.ok_or_else(|| Refused {
+            reason: Cause::KeyAbsent.as_str().into(),
+            detail: format!("the device shows no key {handle:?}"),
+        })?;
+        let key = self.keys.admit(&found)?;
+        keys::made_for(&sign.issuer, key.profile.issuer.as_str())?;
+        queue.push(Batch::new(id, sign, key)).map_err(|exit| {
+            Failed::Refused(Refused { reason: "OVERLOADED".into(), detail: exit.to_string() })
+        })
+    }
+
+    fn generate(&self, generate: &Generate) -> Result<Answer, Failed> {
+        let profile = self.keys.profile(&generate.issuer)?;
+        let handle = KeyHandle::new(generate.handle.to_vec());
+        if handle.as_bytes().len() != KeyHandle::RANDOM_LEN {
+            return Err(Failed::Refused(Refused {
+                reason: Cause::Malformed.as_str().into(),
+                detail: format!("a fresh handle has {} bytes", KeyHandle::RANDOM_LEN),
+            }));
+        }
+        let made = self.lock().generate(&profile.issuer, profile.algorithm, &handle)?;
+        // A key with a defect is reported, and not admitted.
+        let _admitted = self.keys.admit(&made);
+        Ok(Answer::Listed(Listed { keys: vec![report(&made)] }))
+    }
+
+    fn list(&self, list: &List) -> Result<Answer, Failed> {
+        let found = if list.handle.is_empty() {
+            self.lock().list()?
+        } else {
+            self.lock().find(&KeyHandle::new(list.handle.to_vec()))?.into_iter().collect()
+        };
+        Ok(Answer::Listed(Listed { keys: found.iter().map(report).collect() }))
+    }
+
+    fn probe(&self) -> Result<Answer, Failed> {
+        self.lock().probe()?;
+        Ok(Answer::Probed(Probed {}))
+    }
+}
+
+fn report(key: &DeviceKey) -> KeyReport {
+    KeyReport {
+        handle: Bytes::copy_from_slice(key.handle.as_bytes()),
+        issuer: key.issuer.as_ref().map(ToString::to_string).unwrap_or_default(),
+        public: key.public.as_ref().map(|p| Bytes::copy_from_slice(p.sec1())).unwrap_or_default(),
+        defects: key.defects.clone(),
+    }
+}
+
+enum Failed {
+    Refused(Refused),
+    Device(DeviceError),
+}
+
+impl From<Refused> for Failed {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<DeviceError> for Failed {
+    fn from(error: DeviceError) -> Self {
+        Self::Device(error)
+    }
+}

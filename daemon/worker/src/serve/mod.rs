@@ -1,0 +1,250 @@
+//! The worker's loop: reads the wire, hands batches to one thread per session, and ends when the
+//! wire does.
+//!
+//! ```text
+//!  reader (main thread) ──batch with a known key──────────► queue ──► signer threads, one session each
+//!      │                                                     ▲              │
+//!      └──anything else──► manager thread (owns the device) ─┘              └──► wire, any order
+//! ```
+//!
+//! The reader never calls the device, so that the end of the wire is noticed at once even while a
+//! vendor library hangs.
+
+mod batch;
+mod exit;
+mod keys;
+mod manager;
+mod queue;
+mod signer;
+
+use std::{
+    fs::File,
+    os::fd::AsFd as _,
+    process::ExitCode,
+    sync::{Arc, Mutex, mpsc},
+    thread,
+};
+
+use prost::Message as _;
+
+use crate::{
+    device::{Device, DeviceError, Remedy},
+    harden,
+    serve::{batch::Batch, keys::KeyTable, manager::Manager, queue::Queue, signer::Signer},
+    setup::Setup,
+    wire::{
+        Answer, Ask, BUILD, FrameError, FromWorker, MAX_FRAME, MAX_SETUP, Refused, ToWorker,
+        WorkerHello, read_frame, write_frame,
+    },
+};
+
+pub use exit::WorkerExit;
+
+/// The main function of every worker: takes the wire from standard input, reads its [`Setup`],
+/// opens the device with `open` and serves until the wire ends.
+///
+/// `open` logs in at most once, through [`login::Ledger`](crate::login::Ledger).
+pub fn run(open: impl FnOnce(&Setup) -> Result<Box<dyn Device>, DeviceError>) -> ExitCode {
+    init_log();
+    let outcome = harden::protect()
+        .and_then(|()| harden::die_with_parent())
+        .map_err(|error| WorkerExit::Unprotected(error.to_string()))
+        .and_then(|()| serve(open));
+    let exit = match outcome {
+        Ok(never) => match never {},
+        Err(exit) => exit,
+    };
+    exit.log();
+    exit.code()
+}
+
+fn init_log() {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::INFO)
+        .init();
+}
+
+/// The write half of the wire; a frame goes out whole.
+#[derive(Clone)]
+struct Replies(Arc<Mutex<File>>);
+
+impl Replies {
+    /// Sends one answer. A wire that fails is noticed by the reader too: nothing is lost by silence.
+    fn send(&self, id: u64, answer: Answer) {
+        let body = FromWorker { id, answer: Some(answer) }.encode_to_vec();
+        let mut wire = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Err(error) = write_frame(&mut *wire, &body) {
+            tracing::warn!(%error, "an answer could not be sent");
+        }
+    }
+
+    fn refuse(&self, id: u64, reason: &str, detail: impl Into<String>) {
+        self.send(
+            id,
+            Answer::Refused(Refused { reason: reason.to_owned(), detail: detail.into() }),
+        );
+    }
+}
+
+enum Never {}
+
+fn serve(
+    open: impl FnOnce(&Setup) -> Result<Box<dyn Device>, DeviceError>,
+) -> Result<Never, WorkerExit> {
+    let mut wire = File::from(
+        std::io::stdin()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|e| WorkerExit::Wire(e.to_string()))?,
+    );
+    let replies = wire.try_clone().map_err(|e| WorkerExit::Wire(e.to_string()))?;
+    let replies = Replies(Arc::new(Mutex::new(replies)));
+    let mut buffer = Vec::new();
+    read_frame(&mut wire, MAX_SETUP, &mut buffer).map_err(WorkerExit::from)?;
+    let setup: Setup =
+        serde_json::from_slice(&buffer).map_err(|error| WorkerExit::Setup(error.to_string()))?;
+
+    expect_hello(&mut wire, &mut buffer)?;
+    let device = open_all(&setup, open);
+    let (device, sessions) = match device {
+        Ok(opened) => opened,
+        Err(error) => {
+            replies.send(0, Answer::Hello(unusable(&error)));
+            return Err(WorkerExit::Device(error));
+        }
+    };
+    let (mut manager, keys, defects) = match Manager::new(device, &setup) {
+        Ok(manager) => manager,
+        Err(error) => {
+            replies.send(0, Answer::Hello(unusable(&error)));
+            return Err(WorkerExit::Device(error));
+        }
+    };
+    let hello = WorkerHello {
+        build: BUILD.to_owned(),
+        description: manager.description(),
+        sessions: u32::try_from(sessions.len()).unwrap_or(u32::MAX),
+        defects,
+        ..WorkerHello::default()
+    };
+
+    let queue = Arc::new(Queue::default());
+    for session in sessions {
+        let signer = Signer::new(session, manager.device(), replies.clone());
+        let queue = Arc::clone(&queue);
+        thread::Builder::new()
+            .name("signer".into())
+            .spawn(move || signer.run(&queue))
+            .map_err(|error| WorkerExit::Wire(error.to_string()))?;
+    }
+    replies.send(0, Answer::Hello(hello));
+
+    let (asks, asked) = mpsc::channel();
+    let reader =
+        Reader { wire, buffer, keys, queue: Arc::clone(&queue), asks, replies: replies.clone() };
+    let managing = thread::Builder::new()
+        .name("manager".into())
+        .spawn(move || manager.run(&asked, &queue, &replies))
+        .map_err(|error| WorkerExit::Wire(error.to_string()))?;
+    let exit = reader.run();
+    // The wire is gone: nobody waits for an answer. Sessions are closed in order if the vendor
+    // library lets us, within a limit.
+    exit::within_limit();
+    let _ended = managing.join();
+    Err(exit)
+}
+
+fn expect_hello(wire: &mut File, buffer: &mut Vec<u8>) -> Result<(), WorkerExit> {
+    read_frame(wire, MAX_FRAME, buffer).map_err(WorkerExit::from)?;
+    match ToWorker::decode(&buffer[..]) {
+        Ok(ToWorker { ask: Some(Ask::Hello(hello)), .. }) if hello.build == BUILD => Ok(()),
+        Ok(ToWorker { ask: Some(Ask::Hello(hello)), .. }) => Err(WorkerExit::Build(hello.build)),
+        _ => Err(WorkerExit::Wire("the server's first message is no hello".into())),
+    }
+}
+
+type Opened = (Box<dyn Device>, Vec<Box<dyn crate::device::Session>>);
+
+/// Opens the device and all its sessions: every one before any is used.
+fn open_all(
+    setup: &Setup,
+    open: impl FnOnce(&Setup) -> Result<Box<dyn Device>, DeviceError>,
+) -> Result<Opened, DeviceError> {
+    let mut device = open(setup)?;
+    let wanted = setup.device.sessions;
+    let count = device.max_sessions().map_or(wanted, |limit| wanted.min(limit));
+    if count < wanted {
+        tracing::warn!(wanted, count, "the device allows fewer sessions than configured");
+    }
+    let sessions = (0..count.max(1)).map(|_| device.open_session()).collect::<Result<_, _>>()?;
+    Ok((device, sessions))
+}
+
+fn unusable(error: &DeviceError) -> WorkerHello {
+    WorkerHello {
+        build: BUILD.to_owned(),
+        unusable: Some(Refused {
+            reason: error.cause.as_str().into(),
+            detail: error.detail.clone(),
+        }),
+        parked: error.remedy == Remedy::Park,
+        ..WorkerHello::default()
+    }
+}
+
+struct Reader {
+    wire: File,
+    buffer: Vec<u8>,
+    keys: Arc<KeyTable>,
+    queue: Arc<Queue>,
+    asks: mpsc::Sender<(u64, Ask)>,
+    replies: Replies,
+}
+
+impl Reader {
+    /// Reads until the wire ends; the answer is why it did.
+    fn run(mut self) -> WorkerExit {
+        let exit = loop {
+            match self.next() {
+                Ok(()) => {}
+                Err(exit) => break exit,
+            }
+        };
+        self.queue.close();
+        exit
+    }
+
+    fn next(&mut self) -> Result<(), WorkerExit> {
+        read_frame(&mut self.wire, MAX_FRAME, &mut self.buffer)?;
+        let frame = std::mem::take(&mut self.buffer);
+        let ToWorker { id, ask } = ToWorker::decode(bytes::Bytes::from(frame))
+            .map_err(|error| WorkerExit::Wire(format!("a frame does not decode: {error}")))?;
+        match ask {
+            Some(Ask::Sign(sign)) => match self.keys.get(&sign) {
+                Some(Ok(key)) => self.queue.push(Batch::new(id, sign, key))?,
+                Some(Err(refused)) => self.replies.send(id, Answer::Refused(refused)),
+                None => self.ask(id, Ask::Sign(sign))?,
+            },
+            Some(Ask::Hello(_)) => return Err(WorkerExit::Wire("a second hello".into())),
+            Some(ask) => self.ask(id, ask)?,
+            None => return Err(WorkerExit::Wire("a message of an unknown kind".into())),
+        }
+        Ok(())
+    }
+
+    fn ask(&self, id: u64, ask: Ask) -> Result<(), WorkerExit> {
+        self.asks.send((id, ask)).map_err(|_| WorkerExit::Wire("the manager thread ended".into()))
+    }
+}
+
+impl From<FrameError> for WorkerExit {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Closed => Self::WireClosed,
+            other => Self::Wire(other.to_string()),
+        }
+    }
+}

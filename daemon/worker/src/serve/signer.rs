@@ -1,0 +1,114 @@
+//! One signing thread: claims → header → device, with one session of its own.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::{
+    clock,
+    device::{Device, DeviceError, Remedy, Session},
+    serve::{Replies, batch::Batch, exit, keys::Key, queue::Queue},
+    wire::{Expired, Facts, Refusal, Refused, SignOutcome, Signature},
+};
+
+pub(super) struct Signer {
+    session: Box<dyn Session>,
+    device: Arc<Mutex<Box<dyn Device>>>,
+    replies: Replies,
+}
+
+impl Signer {
+    pub(super) fn new(
+        session: Box<dyn Session>,
+        device: Arc<Mutex<Box<dyn Device>>>,
+        replies: Replies,
+    ) -> Self {
+        Self { session, device, replies }
+    }
+
+    pub(super) fn run(mut self, queue: &Queue) {
+        while let Some((batch, item)) = queue.pop() {
+            let outcome = if batch.expired() {
+                SignOutcome::Expired(Expired {})
+            } else {
+                self.sign(&batch.key, &batch, item)
+            };
+            if let Some(answer) = batch.settle(item, outcome) {
+                self.replies.send(batch.id, answer);
+            }
+        }
+    }
+
+    fn sign(&mut self, key: &Key, batch: &Batch, item: usize) -> SignOutcome {
+        let claims = match key.profile.check(batch.payload(item), clock::wall()) {
+            Ok(claims) => claims,
+            Err(refusal) => {
+                return SignOutcome::Refusal(Refusal {
+                    reason: refusal.reason().into(),
+                    claim: refusal.claim().unwrap_or_default().into(),
+                    rule: refusal.rule().as_str().into(),
+                    message: refusal.to_string(),
+                });
+            }
+        };
+        let unsigned = key.header.begin(claims.payload());
+        let signature = match self.sign_digest(key, unsigned.signing_digest().as_ref()) {
+            Ok(signature) => signature,
+            Err(error) => {
+                return SignOutcome::Failed(Refused {
+                    reason: error.cause.as_str().into(),
+                    detail: error.detail,
+                });
+            }
+        };
+        let token_sha256 = Bytes::copy_from_slice(unsigned.token_digest(&signature).as_ref());
+        let facts = claims.into_facts();
+        SignOutcome::Signature(Signature {
+            signature: signature.into(),
+            token_sha256,
+            facts: Facts {
+                txn: facts.txn,
+                req_wl: facts.req_wl,
+                exp: facts.exp.0,
+                delegation_depth: u32::try_from(facts.delegation_depth).unwrap_or(u32::MAX),
+            },
+        })
+    }
+
+    /// Signs, once more if the device allows it.
+    ///
+    /// # Errors
+    /// Only what this key cannot be helped out of. What needs a fresh process ends this one: the
+    /// server queues again what was in flight.
+    fn sign_digest(&mut self, key: &Key, digest: &[u8]) -> Result<Vec<u8>, DeviceError> {
+        let algorithm = key.profile.algorithm;
+        let first = match self.session.sign(&key.handle, algorithm, digest) {
+            Ok(signature) => return Ok(signature),
+            Err(error) => error,
+        };
+        tracing::warn!(cause = %first.cause, detail = first.detail, "a signature failed");
+        let second = match self.mend(&first) {
+            Ok(()) => match self.session.sign(&key.handle, algorithm, digest) {
+                Ok(signature) => return Ok(signature),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        match second.remedy {
+            Remedy::Refuse => Err(second),
+            _ => exit::restart(&second),
+        }
+    }
+
+    fn mend(&mut self, error: &DeviceError) -> Result<(), DeviceError> {
+        match error.remedy {
+            Remedy::Retry => Ok(()),
+            Remedy::Reopen => {
+                let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+                self.session = device.open_session()?;
+                Ok(())
+            }
+            Remedy::Restart | Remedy::Park | Remedy::Refuse => Err(error.clone()),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The messages. Derived from Rust and not from a `.proto`: both ends are ours and of one build.
+
+use bytes::Bytes;
+
+/// A frame from server to worker.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ToWorker {
+    /// Chosen by the server, never reused on one wire; 0 in the hello.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// What is asked.
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6")]
+    pub ask: Option<Ask>,
+}
+
+/// What a server asks of a worker.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Ask {
+    /// The first message.
+    #[prost(message, tag = "2")]
+    Hello(ServerHello),
+    /// Check and sign a batch.
+    #[prost(message, tag = "3")]
+    Sign(Sign),
+    /// Make a key pair.
+    #[prost(message, tag = "4")]
+    Generate(Generate),
+    /// Show the keys.
+    #[prost(message, tag = "5")]
+    List(List),
+    /// Touch the device.
+    #[prost(message, tag = "6")]
+    Probe(Probe),
+}
+
+/// The server's hello.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ServerHello {
+    /// [`BUILD`](super::BUILD).
+    #[prost(string, tag = "1")]
+    pub build: String,
+}
+
+/// A batch for one key.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Sign {
+    /// The issuer whose profile applies.
+    #[prost(string, tag = "1")]
+    pub issuer: String,
+    /// The handle of the key that signs all of it.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub handle: Bytes,
+    /// Payloads.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub claims: Vec<Bytes>,
+    /// How long an answer is of use, in milliseconds from arrival; what waits longer is dropped.
+    #[prost(uint32, tag = "4")]
+    pub within_ms: u32,
+}
+
+/// Asks for a key pair.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Generate {
+    /// The issuer that it is for.
+    #[prost(string, tag = "1")]
+    pub issuer: String,
+    /// The fresh random handle that it gets.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub handle: Bytes,
+}
+
+/// Asks for all keys, or for those with one handle.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct List {
+    /// The one handle; empty for all.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub handle: Bytes,
+}
+
+/// Asks whether the device answers.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Probe {}
+
+/// A frame from worker to server.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FromWorker {
+    /// The id of the request; 0 in the hello.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// The answer.
+    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 6")]
+    pub answer: Option<Answer>,
+}
+
+/// What a worker answers.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Answer {
+    /// The first message: whether the device is usable.
+    #[prost(message, tag = "2")]
+    Hello(WorkerHello),
+    /// A signed batch.
+    #[prost(message, tag = "3")]
+    Signed(Signed),
+    /// Keys: the answer to `Generate` (exactly one) and to `List`.
+    #[prost(message, tag = "4")]
+    Listed(Listed),
+    /// The device answered.
+    #[prost(message, tag = "5")]
+    Probed(Probed),
+    /// The request as a whole failed.
+    #[prost(message, tag = "6")]
+    Refused(Refused),
+}
+
+/// The worker's hello.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct WorkerHello {
+    /// [`BUILD`](super::BUILD).
+    #[prost(string, tag = "1")]
+    pub build: String,
+    /// Absent: the device is ready. Present: it is not, the worker ends after this message.
+    #[prost(message, optional, tag = "2")]
+    pub unusable: Option<Refused>,
+    /// Whether nothing may be tried again without an operator.
+    #[prost(bool, tag = "3")]
+    pub parked: bool,
+    /// What the device says of itself, for people.
+    #[prost(string, tag = "4")]
+    pub description: String,
+    /// How many sessions sign in parallel.
+    #[prost(uint32, tag = "5")]
+    pub sessions: u32,
+    /// Keys with a Mintwarden label that must not be used (I1), for people.
+    #[prost(string, repeated, tag = "6")]
+    pub defects: Vec<String>,
+}
+
+/// A signed batch.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Signed {
+    /// The thumbprint of the key that signed, from the device's own public key (I3).
+    #[prost(string, tag = "1")]
+    pub kid: String,
+    /// The protected header, base64url.
+    #[prost(string, tag = "2")]
+    pub protected_header: String,
+    /// One per payload, in the order of the request.
+    #[prost(message, repeated, tag = "3")]
+    pub items: Vec<SignItem>,
+}
+
+/// One item of a batch.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SignItem {
+    /// What became of it.
+    #[prost(oneof = "SignOutcome", tags = "1, 2, 3, 4")]
+    pub outcome: Option<SignOutcome>,
+}
+
+/// What became of one item.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum SignOutcome {
+    /// Signed.
+    #[prost(message, tag = "1")]
+    Signature(Signature),
+    /// The profile refuses it.
+    #[prost(message, tag = "2")]
+    Refusal(Refusal),
+    /// Its time was over before its turn came.
+    #[prost(message, tag = "3")]
+    Expired(Expired),
+    /// The device cannot sign it with this key; the device itself is well.
+    #[prost(message, tag = "4")]
+    Failed(Refused),
+}
+
+/// A signature, with the facts that the server records.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Signature {
+    /// The raw JWS signature.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub signature: Bytes,
+    /// SHA-256 of the complete token.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub token_sha256: Bytes,
+    /// Facts of the payload.
+    #[prost(message, required, tag = "3")]
+    pub facts: Facts,
+}
+
+/// The few facts of a payload that the server records.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Facts {
+    /// The `txn` claim.
+    #[prost(string, tag = "1")]
+    pub txn: String,
+    /// The `req_wl` claim.
+    #[prost(string, tag = "2")]
+    pub req_wl: String,
+    /// The `exp` claim.
+    #[prost(int64, tag = "3")]
+    pub exp: i64,
+    /// Delegation depth.
+    #[prost(uint32, tag = "4")]
+    pub delegation_depth: u32,
+}
+
+/// A payload that the profile refuses.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Refusal {
+    /// Stable reason.
+    #[prost(string, tag = "1")]
+    pub reason: String,
+    /// The claim at fault, where it is one.
+    #[prost(string, tag = "2")]
+    pub claim: String,
+    /// The rule that it broke.
+    #[prost(string, tag = "3")]
+    pub rule: String,
+    /// One sentence for a person.
+    #[prost(string, tag = "4")]
+    pub message: String,
+}
+
+/// The item's time was over.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Expired {}
+
+/// Keys as the device shows them.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Listed {
+    /// The keys.
+    #[prost(message, repeated, tag = "1")]
+    pub keys: Vec<KeyReport>,
+}
+
+/// One key as the device shows it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct KeyReport {
+    /// Its handle.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub handle: Bytes,
+    /// The issuer in its label; empty where it names none.
+    #[prost(string, tag = "2")]
+    pub issuer: String,
+    /// The public key as an SEC 1 uncompressed point; empty where not readable.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub public: Bytes,
+    /// Why it must not be used; empty for a good key.
+    #[prost(string, repeated, tag = "4")]
+    pub defects: Vec<String>,
+}
+
+/// The device answered.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Probed {}
+
+/// A request that failed as a whole.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Refused {
+    /// Stable reason: a [`Cause`](crate::device::Cause), or `UNKNOWN_ISSUER`, `WRONG_ISSUER`.
+    #[prost(string, tag = "1")]
+    pub reason: String,
+    /// For the log and the operator.
+    #[prost(string, tag = "2")]
+    pub detail: String,
+}

@@ -1,0 +1,24 @@
+//! The wire between server and worker: length-delimited protobuf over a unix stream socket, the
+//! worker's standard input.
+//!
+//! A frame is a 4-byte big-endian length and that many bytes. The first frame to the worker is the
+//! launcher's [`Setup`](crate::setup::Setup) in JSON; all others are [`ToWorker`] and
+//! [`FromWorker`]. Both sides say hello first and refuse another build. Answers carry the id of
+//! their request and come in any order.
+//!
+//! Neither side trusts the other: a frame over [`MAX_FRAME`] or one that does not decode ends the
+//! wire, and every answer is checked by the server against what it asked.
+
+mod frame;
+mod message;
+
+pub use frame::{FrameError, MAX_FRAME, MAX_SETUP, read_frame, write_frame};
+pub use message::{
+    Answer, Ask, Expired, Facts, FromWorker, Generate, KeyReport, List, Listed, Probe, Probed,
+    Refusal, Refused, ServerHello, Sign, SignItem, SignOutcome, Signature, Signed, ToWorker,
+    WorkerHello,
+};
+
+/// Names the build: equal in two binaries if, and only if, they were built from the same sources of
+/// this crate.
+pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("MINTWARDEN_WIRE_BUILD"));

@@ -1,0 +1,73 @@
+//! A device: as an operator writes it ([`DeviceEntry`]) and checked ([`Device`]).
+
+mod entry;
+mod error;
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    entry::{DeviceEntry, Kind},
+    error::{DeviceConfigError, Problem},
+};
+use crate::{name::DeviceName, pin::PinSource};
+
+/// A device whose description was checked. [`DeviceEntry::resolve`] makes one; it travels to the
+/// worker as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// What issuers, logs and commands call it.
+    pub name: DeviceName,
+    /// What sort of device it is and how it is reached.
+    pub kind: DeviceKind,
+    /// Signing sessions to open; at least 1.
+    pub sessions: usize,
+    /// How long one call into the device may take before its worker is killed.
+    pub call_timeout: Duration,
+    /// Environment variables that the vendor's library wants, for the worker's process.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What sort of device it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum DeviceKind {
+    /// A PKCS#11 token.
+    Pkcs11(Pkcs11),
+}
+
+/// How a PKCS#11 token is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pkcs11 {
+    /// The name of its [`Model`](crate::model::Model).
+    pub model: String,
+    /// The PKCS#11 module: an absolute path.
+    pub module: PathBuf,
+    /// Which of the module's tokens it is.
+    pub token: TokenSelector,
+    /// Where the worker reads the user PIN.
+    pub pin: PinSource,
+}
+
+/// Which of a module's tokens is meant. Slot numbers are not used: SoftHSM and others change them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenSelector {
+    /// The token with this label (`CK_TOKEN_INFO.label`), padding taken off.
+    Label(String),
+    /// The token with this serial number (`CK_TOKEN_INFO.serialNumber`), padding taken off.
+    Serial(String),
+}
+
+impl fmt::Display for TokenSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Label(label) => write!(f, "label {label:?}"),
+            Self::Serial(serial) => write!(f, "serial number {serial:?}"),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Installs what this machine lacks, asking nothing; says nothing and changes nothing where all is there.
+#
+#   scripts/setup.sh NEED...
+#
+#   build       compile the workspace: C compiler, protoc and its well-known types
+#   run         a PKCS#11 token to sign with: SoftHSM2
+#   test        the test runner cargo-nextest
+#   container   make images without a registry: debootstrap
+#   ci          rustfmt, clippy, cargo-deny
+#
+# Rust, git and make are expected to be there. Debian packages come through apt-get, as root or by
+# `sudo -n`; Rust programs through `cargo install`, at the versions below.
+
+. "$(dirname "$0")/lib.sh"
+
+readonly NEXTEST=0.9.143
+readonly DENY=0.20.2
+
+packages=()
+wants() { packages+=("$@"); }
+
+need_build() {
+    have cargo || die "cargo not found: install Rust 1.95 or newer with rustup, or put it on PATH"
+    have cc || wants gcc
+    # aws-lc-sys and cryptoki-sys bring their bindings along: neither cmake nor clang is needed.
+    [[ -e /usr/include/stdio.h ]] || wants libc6-dev
+    have protoc || wants protobuf-compiler
+    # google/protobuf/*.proto; protobuf-compiler only recommends it.
+    [[ -e /usr/include/google/protobuf/timestamp.proto ]] || wants libprotobuf-dev
+}
+
+need_run() {
+    have softhsm2-util || wants softhsm2
+}
+
+need_test() {
+    tool nextest "$NEXTEST" --no-default-features --features default-no-update
+}
+
+need_container() {
+    have debootstrap || wants debootstrap
+}
+
+need_ci() {
+    cargo fmt --version >/dev/null 2>&1 || component rustfmt
+    cargo clippy --version >/dev/null 2>&1 || component clippy
+    tool deny "$DENY"
+}
+
+# A cargo subcommand from crates.io, into cargo's own directory, so that other clones find it too.
+tool() {
+    local name=$1 version=$2
+    shift 2
+    cargo "$name" --version >/dev/null 2>&1 && return
+    say "setup: building cargo-$name $version (once per machine, some minutes)"
+    # Without optimisation: a third of the time to build, and they are not what takes long when used.
+    (cd / && CARGO_PROFILE_DEV_DEBUG=0 cargo install --debug --locked --quiet --version "$version" "$@" "cargo-$name") ||
+        die "cargo install cargo-$name --version $version failed: see above"
+}
+
+component() {
+    have rustup && rustup component add "$1" && return
+    die "cargo ${1/rustfmt/fmt} not found: install the Rust component $1"
+}
+
+install_packages() {
+    ((${#packages[@]})) || return 0
+    have apt-get || die "not found here: ${packages[*]} (Debian's names), and there is no apt-get to install them"
+    root_for "apt-get install ${packages[*]}"
+    say "setup: installing ${packages[*]}"
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+    local log
+    log=$(mktemp)
+    # A third-party source that does not answer must not stop us: what counts is the install.
+    as_root "${apt[@]}" update >"$log" 2>&1 || cat "$log" >&2
+    as_root "${apt[@]}" install -y --no-install-recommends "${packages[@]}" >"$log" 2>&1 ||
+        { cat "$log" >&2; die "apt-get could not install: ${packages[*]}"; }
+    rm -f "$log"
+    packages=()
+}
+
+(($#)) || die "say what for: build, run, test, container, ci"
+for need; do
+    [[ $(type -t "need_$need") == function ]] || die "unknown need '$need': build, run, test, container, ci"
+done
+# Debian's packages first, all in one go; programs built from source after them.
+for need in "$@"; do
+    case $need in build | run | container) "need_$need" ;; esac
+done
+install_packages
+for need in "$@"; do
+    case $need in test | ci) "need_$need" ;; esac
+done

@@ -1,0 +1,102 @@
+//! A real appliance: launcher, server and workers, from the built programs.
+
+mod builder;
+mod reach;
+mod run;
+
+use std::{fs, path::PathBuf};
+
+use mintwarden::launcher::control::Addresses;
+use tempfile::TempDir;
+
+use crate::{Identity, Pki, Token};
+
+pub use builder::Builder;
+pub use run::Ended;
+use run::Running;
+
+/// An appliance in a temporary directory, which is removed when this is dropped; what still runs is
+/// killed then, and if the test failed its log is printed.
+pub struct Appliance {
+    directory: TempDir,
+    programs: PathBuf,
+    config: PathBuf,
+    pki: Pki,
+    tokens: Vec<(String, Token)>,
+    tts: Identity,
+    ada: Identity,
+    running: Option<Running>,
+    addresses: Option<Addresses>,
+}
+
+impl Appliance {
+    /// An appliance with one SoftHSM2 device, [`DEVICE`](crate::DEVICE), and the issuer
+    /// [`ISSUER`](crate::ISSUER) in it, where the builder says nothing else.
+    pub fn softhsm() -> Builder {
+        Builder::new()
+    }
+
+    /// A path in its directory, where all its files are.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.config.clone()
+    }
+
+    /// The authority of its and its callers' certificates.
+    #[must_use]
+    pub fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
+    /// The PKCS#11 token behind its first device.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.tokens[0].1
+    }
+
+    /// The PKCS#11 token behind a device.
+    ///
+    /// # Panics
+    /// If there is no such device.
+    #[must_use]
+    pub fn token_of(&self, device: &str) -> &Token {
+        let found = self.tokens.iter().find(|(name, _)| name == device);
+        &found.expect("the device was configured").1
+    }
+
+    /// The signer's certificate: `spiffe://trust-domain.example/tts`.
+    #[must_use]
+    pub fn tts(&self) -> &Identity {
+        &self.tts
+    }
+
+    /// The certificate of the custodian Ada: `spiffe://trust-domain.example/custodian/ada`.
+    #[must_use]
+    pub fn ada(&self) -> &Identity {
+        &self.ada
+    }
+
+    /// Everything that its processes have logged since it was made.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let log = fs::read(self.file("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+}
+
+impl Drop for Appliance {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.kill();
+        }
+        if std::thread::panicking() {
+            eprintln!("---- the appliance's log ----\n{}---- end of log ----", self.log());
+        }
+    }
+}

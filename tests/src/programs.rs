@@ -1,0 +1,30 @@
+//! Where the built programs are.
+
+use std::{env, path::PathBuf};
+
+/// The launcher and server.
+pub const MINTWARDEN: &str = "mintwarden";
+/// The worker for PKCS#11 tokens.
+pub const WORKER: &str = "mintwarden-pkcs11";
+/// The operators' command line.
+pub const CTL: &str = "mintwardenctl";
+
+/// The path of a built program: in the profile's directory (`target/debug`, `target/release`), in
+/// or below which this executable lies.
+///
+/// # Panics
+/// If it is not built.
+#[must_use]
+pub fn path(program: &str) -> PathBuf {
+    let own = env::current_exe().expect("a process knows its own path");
+    // A test lies in deps/, an example in examples/, any other program beside those.
+    let candidates: Vec<_> =
+        own.ancestors().skip(1).take(2).map(|directory| directory.join(program)).collect();
+    match candidates.iter().find(|path| path.is_file()) {
+        Some(found) => found.clone(),
+        None => panic!(
+            "{program} is not built (looked for {candidates:?}): `cargo build --bins` first, with \
+             `--release` where this was built so"
+        ),
+    }
+}

@@ -1,0 +1,116 @@
+//! A throw-away PKCS#11 token.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    process::Command,
+    time::SystemTime,
+};
+
+use mintwarden_hsm_config::provision::SoftHsm;
+
+use crate::programs;
+
+/// A SoftHSM2 with one PKCS#11 token, in a directory of its own.
+#[derive(Clone, Debug)]
+pub struct Token {
+    soft_hsm: SoftHsm,
+    directory: PathBuf,
+}
+
+/// What changes when a login is tried: SoftHSM writes the PKCS#11 token's flags at each `C_Login`,
+/// right PIN or wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginTrace(Vec<(SystemTime, Vec<u8>)>);
+
+impl Token {
+    /// Makes the directory and an initialised PKCS#11 token with this label in it.
+    ///
+    /// # Panics
+    /// If SoftHSM2 is not installed or the token cannot be made.
+    #[must_use]
+    pub fn provision(directory: &Path, label: &str) -> Self {
+        let worker = programs::path(programs::WORKER);
+        match SoftHsm::provision(directory, label, &worker) {
+            Ok(soft_hsm) => Self { soft_hsm, directory: directory.to_owned() },
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Where everything is, and how it is configured as a device.
+    #[must_use]
+    pub fn soft_hsm(&self) -> &SoftHsm {
+        &self.soft_hsm
+    }
+
+    /// Adds another PKCS#11 token with the same label: by SoftHSM's own tool, because the worker's
+    /// `init-token` refuses to.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn add_twin(&self) {
+        let said = Command::new("softhsm2-util")
+            .env("SOFTHSM2_CONF", &self.soft_hsm.conf)
+            .args(["--init-token", "--free", "--label", &self.soft_hsm.label])
+            .args(["--so-pin", "12345678", "--pin", &self.pin()])
+            .output()
+            .expect("softhsm2-util is installed with SoftHSM2");
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    }
+
+    /// The user PIN.
+    ///
+    /// # Panics
+    /// If its file cannot be read.
+    #[must_use]
+    pub fn pin(&self) -> String {
+        fs::read_to_string(&self.soft_hsm.pin_file).expect("the PIN's file").trim_end().to_owned()
+    }
+
+    /// Writes another PIN into the PIN's file; the PKCS#11 token's own stays as it is.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    pub fn write_pin_file(&self, pin: &str) {
+        let path = &self.soft_hsm.pin_file;
+        fs::write(path, pin).expect("the PIN's file");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("the PIN's file mode");
+    }
+
+    /// What SoftHSM has written about logins so far: two are the same only if none was tried between.
+    ///
+    /// # Panics
+    /// If the PKCS#11 token's files cannot be read.
+    #[must_use]
+    pub fn login_trace(&self) -> LoginTrace {
+        let tokens = fs::read_dir(self.directory.join("tokens")).expect("SoftHSM's directory");
+        let files = tokens.flatten().map(|token| token.path().join("token.object"));
+        let trace = files.filter(|file| file.exists()).map(|file| {
+            let modified = file.metadata().and_then(|m| m.modified()).expect("its time");
+            (modified, fs::read(&file).expect("its content"))
+        });
+        let mut trace: Vec<_> = trace.collect();
+        trace.sort();
+        assert!(!trace.is_empty(), "SoftHSM keeps no token.object: this check has to change");
+        LoginTrace(trace)
+    }
+
+    /// Gives everything to a user: the worker's, where that is not this process's.
+    ///
+    /// # Panics
+    /// If that is not allowed.
+    pub fn give_to(&self, uid: u32, gid: u32) {
+        give(&self.directory, uid, gid);
+    }
+}
+
+fn give(path: &Path, uid: u32, gid: u32) {
+    std::os::unix::fs::lchown(path, Some(uid), Some(gid)).expect("root gives files away");
+    if path.symlink_metadata().expect("it exists").is_dir() {
+        for entry in fs::read_dir(path).expect("readable").flatten() {
+            give(&entry.path(), uid, gid);
+        }
+    }
+    assert_eq!(path.symlink_metadata().expect("it exists").uid(), uid);
+}
