@@ -54,7 +54,7 @@ tool() {
     shift 2
     cargo "$name" --version >/dev/null 2>&1 && return
     say "setup: building cargo-$name $version (once per machine, some minutes)"
-    # Without optimisation: a third of the time to build, and they are not what takes long when used.
+    # Without optimisation: less than half the time to build, and they are not what takes long.
     (cd / && CARGO_PROFILE_DEV_DEBUG=0 cargo install --debug --locked --quiet --version "$version" "$@" "cargo-$name") ||
         die "cargo install cargo-$name --version $version failed: see above"
 }

@@ -28,9 +28,6 @@ use crate::{
 /// The issuer that signs.
 pub const ISSUER: &str = "payments-tts";
 
-/// Sessions of the device, the appliance's as much as the raw loop's.
-pub const SESSIONS: usize = 4;
-
 const START_LIMIT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
@@ -100,7 +97,7 @@ client_ca = "ca.crt"
 trust_domain = "{TRUST_DOMAIN}"
 
 {users}
-{device}sessions = {SESSIONS}
+{device}
 
 [[issuer]]
 name = "{ISSUER}"

@@ -11,14 +11,14 @@ use serde::Serialize;
 use tokio::{task::block_in_place, time::sleep};
 
 use crate::{
-    appliance::{ISSUER, SESSIONS, Site},
+    appliance::{ISSUER, Site},
     cpu::Processes,
     error::BenchError,
     load::{self, Load, Loaded, Shape},
     memory::Memory,
     options::Timing,
     programs::Programs,
-    raw::{Raw, RawLoop, Work},
+    raw::{Raw, RawLoop, Work, sessions},
     sample, start,
     statistics::Latencies,
 };
@@ -188,7 +188,7 @@ impl Machine {
         Self {
             processors: thread::available_parallelism().map_or(1, usize::from),
             load_before: load.split(' ').next().unwrap_or_default().to_owned(),
-            sessions: SESSIONS,
+            sessions: sessions(),
             optimised: !cfg!(debug_assertions),
         }
     }

@@ -12,7 +12,7 @@ use std::{
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -40,7 +40,13 @@ impl Target {
                 let tcp = TcpStream::connect((host.as_str(), *port)).await?;
                 tcp.set_nodelay(true)?;
                 let connector = TlsConnector::from(tls.config());
-                Io::Tls(Box::new(connector.connect(tls.server_name(), tcp).await?))
+                let mut stream = connector.connect(tls.server_name(), tcp).await?;
+                // In TLS 1.3 the server looks at our certificate after our side is done. It speaks
+                // first in HTTP/2, or refuses: so that a refusal is known as what it is.
+                if stream.fill_buf().await?.is_empty() {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                Io::Tls(Box::new(stream))
             }
             Self::Unix(path) => Io::Unix(UnixStream::connect(path).await?),
         };

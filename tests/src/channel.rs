@@ -6,16 +6,23 @@ use std::{
     sync::Arc,
 };
 
-use hyper_util::rt::TokioIo;
+use hyper::{body::Incoming, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpStream, UnixStream},
+};
 use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint};
-use tower::service_fn;
+use tonic::{
+    body::Body,
+    transport::{Channel, Endpoint},
+};
+use tower::{Service, service_fn};
 
 use crate::Identity;
 
@@ -55,6 +62,54 @@ pub fn over_tls(address: String, mut tls: ClientConfig) -> Channel {
             Ok::<_, io::Error>(TokioIo::new(tls.connect(name, stream).await?))
         }
     }))
+}
+
+/// Connects to `address` and waits for its first byte; returns why there is none. A server that
+/// refuses a client's certificate says so only after the handshake (RFC 8446 section 4.4.2.4).
+///
+/// # Panics
+/// If the server accepts.
+pub async fn refused(address: String, mut tls: ClientConfig) -> String {
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let host = address.rsplit_once(':').map_or(&*address, |(host, _)| host).to_owned();
+    let name = ServerName::try_from(host).expect("a host");
+    let stream = TcpStream::connect(&address).await.expect("a listener");
+    let mut stream = match TlsConnector::from(Arc::new(tls)).connect(name, stream).await {
+        Ok(stream) => stream,
+        Err(error) => return error.to_string(),
+    };
+    match stream.read(&mut [0]).await {
+        Ok(0) => "closed without a word".to_owned(),
+        Ok(_) => panic!("the connection was accepted"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// One HTTP/2 connection that passes requests on as they are. ([`over_tls`] obeys `grpc-timeout`
+/// itself.)
+///
+/// # Panics
+/// If the server does not accept it.
+pub async fn bare(
+    path: PathBuf,
+) -> impl Service<
+    http::Request<Body>,
+    Response = http::Response<Incoming>,
+    Error = hyper::Error,
+    Future: Send,
+> + Clone {
+    let stream = UnixStream::connect(path).await.expect("a listener");
+    let builder = http2::Builder::new(TokioExecutor::new());
+    let (sender, connection) =
+        builder.handshake::<_, Body>(TokioIo::new(stream)).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    service_fn(move |mut request: http::Request<Body>| {
+        let mut sender = sender.clone();
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        *request.uri_mut() =
+            format!("http://localhost{path}").parse().expect("the path was in a URI");
+        async move { sender.send_request(request).await }
+    })
 }
 
 /// A gRPC channel over a unix socket, connected when it is first used.

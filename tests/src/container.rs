@@ -95,9 +95,8 @@ impl Container {
         assert!(self.running.is_none(), "a container runs already");
         let file = |name: &str| self.directory.path().join(name);
         // The server's user reads all of these.
-        let target = |name: &str| {
-            CopyTargetOptions::new(format!("/etc/mintwarden/{name}")).with_mode(0o644)
-        };
+        let target =
+            |name: &str| CopyTargetOptions::new(format!("/etc/mintwarden/{name}")).with_mode(0o644);
         let container = image()
             .with_wait_for(WaitFor::message_on_stderr(r#""message":"serving""#))
             .with_exposed_port(GRPC.tcp())
@@ -184,7 +183,8 @@ impl Drop for Container {
     fn drop(&mut self) {
         // The container first: a volume in use stays.
         drop(self.running.take());
-        let removed = Command::new("docker").args(["volume", "rm", "--force", &self.volume]).output();
+        let removed =
+            Command::new("docker").args(["volume", "rm", "--force", &self.volume]).output();
         if !removed.is_ok_and(|said| said.status.success()) {
             eprintln!("the volume {} could not be removed", self.volume);
         }

@@ -99,7 +99,6 @@ impl Said {
     ///
     /// # Panics
     /// If it did not.
-    #[must_use]
     pub fn success(self) -> String {
         assert_eq!(self.code, Some(0), "{}", self.stderr);
         self.stdout

@@ -44,6 +44,15 @@ impl Token {
         &self.soft_hsm
     }
 
+    /// Adds a PKCS#11 token with this label and the same PIN; its serial number.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn add(&self, label: &str) -> String {
+        let worker = programs::path(programs::WORKER);
+        self.soft_hsm.add_token(label, &worker).expect("one more PKCS#11 token")
+    }
+
     /// Adds another PKCS#11 token with the same label: by SoftHSM's own tool, because the worker's
     /// `init-token` refuses to.
     ///

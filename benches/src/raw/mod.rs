@@ -15,16 +15,25 @@ use std::{
     time::Duration,
 };
 
-use mintwarden_hsm_config::provision::SoftHsm;
+use mintwarden_hsm_config::{model::Model, provision::SoftHsm};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    appliance::SESSIONS,
     error::{BenchError, system},
     options::Timing,
     programs::Programs,
     statistics::Latencies,
 };
+
+/// How many sessions the loop has: as many as the appliance with such a device, where its operator says
+/// nothing.
+///
+/// # Panics
+/// Never: a test of the models parses each.
+#[must_use]
+pub fn sessions() -> usize {
+    Model::find("softhsm2").expect("a built-in model").sessions
+}
 
 /// What the loop does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +95,7 @@ impl RawLoop {
             .arg(&token.label)
             .arg("--pin")
             .arg(&token.pin_file)
-            .args(["--sessions", &SESSIONS.to_string()])
+            .args(["--sessions", &sessions().to_string()])
             .env("SOFTHSM2_CONF", &token.conf)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -109,10 +109,16 @@ pub(super) fn resolve(file: file::File, path: &Path) -> Result<Config, ConfigErr
 }
 
 fn resolve_tls(cx: &Context<'_>, tls: file::Tls) -> Result<Tls, ConfigError> {
-    let trust_domain = spiffe::TrustDomain::new(&tls.trust_domain).map_err(|e| {
-        let what = format!("{:?} is not a SPIFFE trust domain: {e}", tls.trust_domain);
-        cx.error("tls.trust_domain", what, "write the domain alone, e.g. \"trust-domain.example\"")
-    })?;
+    let refused = |why: String| {
+        let what = format!("{:?} is not a SPIFFE trust domain: {why}", tls.trust_domain);
+        let remedy = "write the domain alone, e.g. \"trust-domain.example\"";
+        cx.error("tls.trust_domain", what, remedy)
+    };
+    let trust_domain =
+        spiffe::TrustDomain::new(&tls.trust_domain).map_err(|e| refused(e.to_string()))?;
+    if trust_domain.to_string() != tls.trust_domain {
+        return Err(refused(format!("it would mean {trust_domain}")));
+    }
     Ok(Tls {
         certificate: cx.path(&tls.certificate),
         private_key: cx.path(&tls.private_key),

@@ -129,6 +129,12 @@ fn every_mistake_names_file_key_and_remedy() {
             "trust domain",
         ),
         (
+            "trust_domain = \"trust-domain.example\"",
+            "trust_domain = \"spiffe://trust-domain.example/tts\"",
+            "tls.trust_domain",
+            "would mean",
+        ),
+        (
             "[[grant]]",
             "[limits]\nmax_deadline = \"5s\"\ndefault_deadline = \"6s\"\n[[grant]]",
             "limits.default_deadline",

@@ -108,7 +108,8 @@ fn look_up(name: &str) -> Option<(u32, u32)> {
     reason = "systemd names the runtime directory in the environment"
 )]
 fn is_runtime_directory(directory: &Path) -> bool {
-    std::env::var_os("RUNTIME_DIRECTORY").is_some_and(|named| Path::new(&named) == directory)
+    let named = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
+    std::env::split_paths(&named).any(|named| named == directory)
 }
 
 /// Makes a directory, or takes one that exists, with this mode and owner.

@@ -34,8 +34,7 @@ use self::{
 use crate::{
     clock,
     config::{Config, ConfigError, EXIT_CONFIG},
-    server::{self, ServerError},
-    telemetry,
+    server, telemetry,
 };
 
 /// How long children may take to end after the server's own limit, before they are killed.
@@ -63,7 +62,7 @@ pub fn run(options: &Options) -> ExitCode {
             // For the person at the terminal, not for a log.
             eprintln!("{error}");
             return match error {
-                LaunchError::Config(_) | LaunchError::Server(_) => EXIT_CONFIG.into(),
+                LaunchError::Config(_) => EXIT_CONFIG.into(),
                 LaunchError::System(_) => ExitCode::FAILURE,
             };
         }
@@ -75,8 +74,6 @@ pub fn run(options: &Options) -> ExitCode {
 enum LaunchError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error(transparent)]
-    Server(#[from] ServerError),
     #[error("the launcher cannot start: {0}")]
     System(#[from] io::Error),
 }

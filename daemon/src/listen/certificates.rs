@@ -9,7 +9,7 @@ use rustls::{
     ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion, WantsVerifier,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::WebPkiClientVerifier,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
     version::{TLS12, TLS13},
 };
 
@@ -65,6 +65,9 @@ impl Certificates {
             .with_single_cert(chain.clone(), key.clone_key())
             .map_err(fits)?;
         mutual.alpn_protocols = vec![b"h2".to_vec()];
+        // A resumed session is not verified again: it would outlive the certificate, and its trust.
+        mutual.session_storage = Arc::new(NoServerSessionStorage {});
+        mutual.send_tls13_tickets = 0;
         let mut public =
             builder(&provider).with_no_client_auth().with_single_cert(chain, key).map_err(fits)?;
         public.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

@@ -9,7 +9,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -27,6 +31,10 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long requests may go on once their connection's certificate has expired.
 const EXPIRED_GRACE: Duration = Duration::from_secs(1);
+
+/// How long, and for how many reads, a refused peer may still send.
+const LINGER: Duration = Duration::from_secs(1);
+const MAX_UNREAD: usize = 64;
 
 /// What is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,12 +85,9 @@ pub(super) async fn serve(
     router: Router,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let late = || io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long");
     match (accepted, endpoint) {
         (Accepted::Tcp(stream), Endpoint::Mutual { tls, trust_domain, .. }) => {
-            let stream = tokio::time::timeout(settings.handshake, tls.accept(stream))
-                .await
-                .map_err(|_| late())??;
+            let stream = handshake(tls, stream, settings.handshake).await?;
             let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let certified = certificate
                 .ok_or(IdentityError::Malformed)
@@ -92,15 +97,41 @@ pub(super) async fn serve(
             requests(stream, settings, router, Some(peer), until, stop).await
         }
         (Accepted::Tcp(stream), Endpoint::Public { tls, .. }) => {
-            let stream = tokio::time::timeout(settings.handshake, tls.accept(stream))
-                .await
-                .map_err(|_| late())??;
+            let stream = handshake(tls, stream, settings.handshake).await?;
             requests(stream, settings, router, None, None, stop).await
         }
         (Accepted::Tcp(stream), _) => requests(stream, settings, router, None, None, stop).await,
         (Accepted::Unix(stream), _) => {
             let peer = Peer(Ok(Caller::Unix(stream.peer_cred()?.uid())));
             requests(stream, settings, router, Some(peer), None, stop).await
+        }
+    }
+}
+
+/// The TLS handshake. A peer that is refused gets to read why: closing a socket with unread data would
+/// reset the connection, and the alert would be lost on its way.
+async fn handshake(
+    tls: &TlsAcceptor,
+    stream: TcpStream,
+    limit: Duration,
+) -> io::Result<TlsStream<TcpStream>> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long");
+    let shaken = tokio::time::timeout(limit, tls.accept(stream).into_fallible());
+    match shaken.await.map_err(|_| late())? {
+        Ok(stream) => Ok(stream),
+        Err((error, mut refused)) => {
+            let mut unread = [0; 1024];
+            let linger = async {
+                refused.shutdown().await?;
+                for _ in 0..MAX_UNREAD {
+                    if refused.read(&mut unread).await? == 0 {
+                        break;
+                    }
+                }
+                io::Result::Ok(())
+            };
+            let _best_effort = tokio::time::timeout(LINGER, linger).await;
+            Err(error)
         }
     }
 }

@@ -5,6 +5,7 @@ mod upstream;
 use std::{collections::BTreeMap, io, process::ExitCode, sync::Arc};
 
 use tokio::sync::mpsc;
+use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     access::Access,
@@ -28,9 +29,6 @@ pub enum ServerError {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The certificates cannot be used.
-    #[error(transparent)]
-    Certificates(#[from] CertificatesError),
     /// The keysets cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -55,7 +53,7 @@ impl ServerError {
 
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Certificates(_) => EXIT_CONFIG.into(),
+            Self::Config(_) => EXIT_CONFIG.into(),
             _ => ExitCode::FAILURE,
         }
     }
@@ -76,9 +74,16 @@ pub fn run() -> ExitCode {
 /// Everything that can be said about a configuration without opening a port or a device.
 ///
 /// # Errors
-/// [`ServerError::Certificates`].
-pub fn preflight(config: &Config) -> Result<Option<Certificates>, ServerError> {
-    Ok(config.tls.as_ref().map(Certificates::load).transpose()?)
+/// [`ConfigError`] for certificates that cannot be used.
+pub fn preflight(config: &Config) -> Result<Option<Certificates>, ConfigError> {
+    let load = |tls| {
+        Certificates::load(tls).map_err(|CertificatesError { key, path, what }| {
+            let what = format!("{}: {what}", path.display());
+            let remedy = "name PEM files: a certificate chain, its private key, the callers' CAs";
+            ConfigError::key(&config.path, format!("tls.{key}"), what, remedy)
+        })
+    };
+    config.tls.as_ref().map(load).transpose()
 }
 
 fn process(error: impl std::fmt::Display) -> ServerError {
@@ -122,14 +127,13 @@ async fn serve(
             listen::serve(endpoint, router, Protocol::Http, &limits, &drain).await;
         });
     }
-    // Health of "" as a whole; each service's is the same.
-    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    set_health(&health, ServingStatus::Serving).await;
     tracing::info!(?addresses, "serving");
     launcher.ready(&addresses).map_err(process)?;
 
     let why = follow(orders, &app.workers).await?;
     tracing::info!(why, "shutting down");
-    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    set_health(&health, ServingStatus::NotServing).await;
     let cut = drain.drain(config.limits.drain).await;
     app.workers.close();
     tracing::info!(cut_connections = cut, "shut down");
@@ -157,6 +161,16 @@ async fn build(config: &Config, launcher: Upward) -> Result<Arc<App>, ServerErro
         limits: config.limits.clone(),
         started_at: clock::wall(),
     }))
+}
+
+/// Health of the server as a whole and, the same, of each of its services
+/// (grpc.health.v1).
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for service in ["", "SigningService", "JwksService", "CustodianService"] {
+        let name =
+            if service.is_empty() { String::new() } else { format!("mintwarden.v1.{service}") };
+        health.set_service_status(name, status).await;
+    }
 }
 
 struct Endpoints {

@@ -84,9 +84,10 @@ impl Builder {
     /// # Panics
     /// If it does not start to serve, or a key cannot be made.
     pub async fn start_initialised(self) -> Appliance {
-        let names = self.issuers.iter().map(|issuer| {
-            issuer.get("name").and_then(Value::as_str).unwrap_or(ISSUER).to_owned()
-        });
+        let names = self
+            .issuers
+            .iter()
+            .map(|issuer| issuer.get("name").and_then(Value::as_str).unwrap_or(ISSUER).to_owned());
         let names: Vec<_> = names.collect();
         let appliance = self.start().await;
         for name in if names.is_empty() { vec![ISSUER.to_owned()] } else { names } {
@@ -157,14 +158,15 @@ fn base(split_users: Option<[u32; 2]>) -> Table {
         private_key = "server.key"
         client_ca = "ca.crt"
     };
-    config["tls"]["trust_domain".to_owned()] = TRUST_DOMAIN.into();
+    let tls = config["tls"].as_table_mut().expect("it is just above");
+    tls.insert("trust_domain".into(), TRUST_DOMAIN.into());
     let users = match split_users {
         Some([server, worker]) => {
             // The unix socket's directory has to be the server's.
             config["listen"]["unix"] = "run/api.sock".into();
             let (server, worker) = (server.to_string(), worker.to_string());
             Some(toml! { server = server
-                         worker = worker })
+            worker = worker })
         }
         None if rustix::process::geteuid().is_root() => Some(toml! { danger_shared_root = true }),
         None => None,
@@ -211,7 +213,7 @@ fn grants(grants: Vec<Table>, config: &Table) -> Value {
     signer.insert("to".into(), Value::Array(vec![spiffe("tts").into(), own_user.into()]));
     signer.insert("issuers".into(), Value::Array(names));
     let mut custodian = toml! { role = "custodian"
-                                person = "ada" };
+    person = "ada" };
     custodian.insert("to".into(), Value::Array(vec![spiffe("custodian/ada").into()]));
     let all = [signer, custodian].into_iter().chain(grants).map(Value::Table);
     Value::Array(all.collect())

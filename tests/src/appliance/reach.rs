@@ -85,6 +85,14 @@ impl Appliance {
         channel::over_tls(self.grpc().to_string(), channel::tls(&self.pki().ca(), identity))
     }
 
+    /// Connects with this certificate, or with none, where that has to be refused; returns why.
+    ///
+    /// # Panics
+    /// If it is accepted.
+    pub async fn refusal(&self, identity: Option<&Identity>) -> String {
+        channel::refused(self.grpc().to_string(), channel::tls(&self.pki().ca(), identity)).await
+    }
+
     /// A bare gRPC channel over the unix socket.
     #[must_use]
     pub fn unix_channel(&self) -> Channel {

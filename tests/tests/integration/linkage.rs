@@ -1,0 +1,31 @@
+//! What the built programs need.
+
+use std::fs;
+
+use mintwarden_tests::programs;
+use object::{
+    Endianness,
+    read::elf::{Dyn as _, ElfFile64},
+};
+
+/// The libraries that a program needs (`DT_NEEDED`).
+fn needed(program: &str) -> Vec<String> {
+    let image = fs::read(programs::path(program)).unwrap();
+    let file = ElfFile64::<Endianness>::parse(&*image).unwrap();
+    let (endian, sections) = (file.endian(), file.elf_section_table());
+    let (entries, strings) = sections.dynamic(endian, &*image).unwrap().expect("dynamic");
+    let strings = sections.strings(endian, &*image, strings).unwrap();
+    let needed = entries.iter().filter(|entry| entry.tag(endian) == object::elf::DT_NEEDED);
+    needed
+        .map(|entry| String::from_utf8(entry.string(endian, strings).unwrap().to_vec()).unwrap())
+        .collect()
+}
+
+#[test]
+fn launcher_and_server_need_no_tpm_openssl_or_pkcs11_library() {
+    let libraries = needed(programs::MINTWARDEN);
+    assert!(libraries.iter().any(|name| name.starts_with("libc.so")), "{libraries:?}");
+    for foreign in ["tss2", "ssl", "crypto", "softhsm", "p11", "pkcs11", "tpm"] {
+        assert!(!libraries.iter().any(|name| name.contains(foreign)), "{libraries:?}");
+    }
+}

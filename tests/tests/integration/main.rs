@@ -1,0 +1,25 @@
+//! The appliance as a whole: real processes, a real PKCS#11 token, the real wire. A module per
+//! subject; names say the invariant of DESIGN.md where one is defended. What is called `load_…` or
+//! lies in `container` runs one at a time (`.config/nextest.toml`).
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+#![allow(clippy::disallowed_methods, reason = "tests measure time")]
+
+mod container;
+mod ctl;
+mod dev;
+mod device;
+mod golden;
+mod https;
+mod identity;
+mod init;
+mod limits;
+mod linkage;
+mod load;
+mod mistakes;
+mod pin;
+mod processes;
+mod restarts;
+mod secrets;
+mod services;
+mod signing;
