@@ -62,6 +62,12 @@ impl Access {
         if roles.iter().any(may) { Ok(issuer.clone()) } else { Err(denied) }
     }
 
+    /// Whether `caller` has any grant at all.
+    #[must_use]
+    pub fn knows(&self, caller: &Caller) -> bool {
+        self.granted.contains_key(caller)
+    }
+
     /// The issuers for which `caller` has any role.
     #[must_use]
     pub fn visible(&self, caller: &Caller) -> HashSet<IssuerName> {

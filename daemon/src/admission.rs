@@ -45,6 +45,14 @@ pub enum Inadmissible {
     },
 }
 
+impl Inadmissible {
+    /// The house is full.
+    #[must_use]
+    pub const fn overloaded() -> Self {
+        Self::Overloaded { retry_after: COME_BACK }
+    }
+}
+
 impl Admission {
     /// Room as configured.
     #[must_use]
@@ -75,7 +83,7 @@ impl Admission {
         if bytes > fixed::MAX_BATCH_BYTES {
             return Err(Inadmissible::TooManyBytes(bytes));
         }
-        let full = || Inadmissible::Overloaded { retry_after: COME_BACK };
+        let full = Inadmissible::overloaded;
         let take = |room: &Arc<Semaphore>, count: usize| {
             let count = u32::try_from(count).map_err(|_| full())?;
             Arc::clone(room).try_acquire_many_owned(count).map_err(|_| full())

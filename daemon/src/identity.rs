@@ -126,6 +126,9 @@ pub fn certified(
 }
 
 fn named(names: &[GeneralName<'_>], trust_domain: &TrustDomain) -> Result<Caller, IdentityError> {
+    if names.iter().any(|name| matches!(name, GeneralName::Invalid(..))) {
+        return Err(IdentityError::Malformed); // It could be a second URI.
+    }
     let uris: Vec<&str> = names
         .iter()
         .filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None })

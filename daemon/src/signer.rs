@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mintwarden_worker::{
     jwk::{Kid, PublicJwk},
     jws::{self, ProtectedHeader},
-    wire::{Refusal, Sign, SignOutcome, Signature, Signed},
+    wire::{OVERLOADED, Refusal, Sign, SignOutcome, Signature, Signed},
 };
 
 use crate::{
@@ -103,7 +103,7 @@ impl Signer {
     pub async fn sign(&self, batch: Batch) -> Result<SignedBatch, SignError> {
         let mut log = BatchLog::start(&batch);
         let outcome = self.sign_logged(&batch, &mut log).await;
-        log.finish(&batch, &outcome);
+        log.finish(&outcome);
         outcome
     }
 
@@ -116,7 +116,7 @@ impl Signer {
         let snapshot = batch.issuer.snapshot().ok_or(SignError::NotInitialised)?;
         let (key, made) = self.choose(&batch.issuer, &snapshot)?;
         let worker = self.workers.get(&key.device).ok_or_else(no_device)?;
-        let SignedOnWire { signed, source } =
+        let SignedOnWire { signed, source, permit: _until_release } =
             worker.sign(ask(batch, key), permit, batch.deadline).await?;
         log.signed();
         let verified = verify(signed, made, &batch.claims).await;
@@ -247,6 +247,9 @@ impl From<WorkerError> for SignError {
     fn from(error: WorkerError) -> Self {
         match error {
             WorkerError::Deadline => Self::Deadline,
+            WorkerError::Refused(reason) if reason.reason == OVERLOADED => {
+                Self::Inadmissible(Inadmissible::overloaded())
+            }
             WorkerError::Unavailable(reason) | WorkerError::Refused(reason) => {
                 Self::Unavailable(reason)
             }
@@ -273,16 +276,28 @@ impl SignError {
     }
 }
 
-/// One line per batch; no token content.
+/// One line per batch; no token content. Also for a batch whose caller hung up.
 struct BatchLog {
+    issuer: Arc<LiveIssuer>,
+    caller: Caller,
+    items: usize,
     watch: Stopwatch,
     device: Duration,
     verify: Duration,
+    finished: bool,
 }
 
 impl BatchLog {
-    fn start(_batch: &Batch) -> Self {
-        Self { watch: Stopwatch::start(), device: Duration::ZERO, verify: Duration::ZERO }
+    fn start(batch: &Batch) -> Self {
+        Self {
+            issuer: Arc::clone(&batch.issuer),
+            caller: batch.caller.clone(),
+            items: batch.claims.len(),
+            watch: Stopwatch::start(),
+            device: Duration::ZERO,
+            verify: Duration::ZERO,
+            finished: false,
+        }
     }
 
     fn signed(&mut self) {
@@ -293,9 +308,9 @@ impl BatchLog {
         self.verify = self.watch.lap();
     }
 
-    fn finish(&mut self, batch: &Batch, outcome: &Result<SignedBatch, SignError>) {
-        let issuer = batch.issuer.config.name();
-        let (caller, items) = (&batch.caller, batch.claims.len());
+    fn finish(mut self, outcome: &Result<SignedBatch, SignError>) {
+        self.finished = true;
+        let (issuer, caller, items) = (self.issuer.config.name(), &self.caller, self.items);
         let (device_us, verify_us) = (micros(self.device), micros(self.verify));
         match outcome {
             Ok(signed) => {
@@ -307,6 +322,16 @@ impl BatchLog {
                 let reason = error.reason();
                 tracing::warn!(target: "batch", %issuer, %caller, items, released = 0, reason, %error, device_us, verify_us);
             }
+        }
+    }
+}
+
+impl Drop for BatchLog {
+    fn drop(&mut self) {
+        if !self.finished {
+            let (issuer, caller, items) = (self.issuer.config.name(), &self.caller, self.items);
+            let waited_us = micros(self.watch.lap());
+            tracing::warn!(target: "batch", %issuer, %caller, items, released = 0, reason = "CALLER_GONE", waited_us);
         }
     }
 }

@@ -82,7 +82,7 @@ impl v1::custodian_service_server::CustodianService for Custodian {
         if visible.is_empty() {
             return Err(ApiError::from(Denied::NoGrant("any")).into());
         }
-        Ok(Response::new(status::status(&self.0, &visible)))
+        Ok(Response::new(status::status(&self.0, &caller, &visible)))
     }
 
     async fn resume_device(

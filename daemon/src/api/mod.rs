@@ -3,6 +3,7 @@
 mod call;
 mod custodian;
 mod errors;
+mod gate;
 mod http;
 mod jwks;
 mod signing;
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub use call::Peer;
+pub use gate::gate;
 pub use http::router as http_router;
 
 /// What the edges reach.

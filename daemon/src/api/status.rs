@@ -8,6 +8,8 @@ use mintwarden_worker::IssuerName;
 use super::App;
 use crate::{
     clock::UnixTime,
+    config::Role,
+    identity::Caller,
     keyset::{Key, KeyState, Keyset, live::LiveIssuer},
     workers::{State, Worker},
 };
@@ -46,7 +48,7 @@ pub(super) fn keyset(keyset: &Keyset) -> v1::Keyset {
 }
 
 /// The appliance as callers of the `visible` issuers may see it.
-pub(super) fn status(app: &App, visible: &HashSet<IssuerName>) -> v1::Status {
+pub(super) fn status(app: &App, caller: &Caller, visible: &HashSet<IssuerName>) -> v1::Status {
     let shown = || {
         app.issuers.values().map(|(issuer, _)| issuer).filter(|i| visible.contains(i.config.name()))
     };
@@ -61,7 +63,7 @@ pub(super) fn status(app: &App, visible: &HashSet<IssuerName>) -> v1::Status {
         devices: devices
             .into_iter()
             .filter_map(|name| app.workers.get(name))
-            .map(device_status)
+            .map(|worker| device_status(worker, may_see_inside(app, caller, &worker.device)))
             .collect(),
     }
 }
@@ -101,7 +103,17 @@ fn alarms(keyset: &Keyset) -> Vec<String> {
     keyset.leftovers.iter().map(leftover).collect()
 }
 
-fn device_status(worker: &Arc<Worker>) -> DeviceStatus {
+/// What a device says of itself, and paths, are for custodians and auditors of an issuer that uses it:
+/// not for a TTS that may be compromised.
+fn may_see_inside(app: &App, caller: &Caller, device: &str) -> bool {
+    let users = app.issuers.values().map(|(issuer, _)| &issuer.config);
+    users.filter(|issuer| issuer.devices.iter().any(|used| used == device)).any(|issuer| {
+        let roles = &[Role::Custodian, Role::Auditor];
+        app.access.authorise(caller, roles, issuer.name().as_str()).is_ok()
+    })
+}
+
+fn device_status(worker: &Arc<Worker>, inside: bool) -> DeviceStatus {
     let mut status = DeviceStatus {
         name: worker.device.clone(),
         kind: "pkcs11".into(),
@@ -127,5 +139,8 @@ fn device_status(worker: &Arc<Worker>) -> DeviceStatus {
         State::Closed => DeviceState::Down,
     };
     status.state = state.into();
+    if !inside {
+        (status.detail, status.description) = Default::default();
+    }
     status
 }

@@ -29,6 +29,11 @@ impl Backoff {
         }
     }
 
+    /// Failures in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }

@@ -36,6 +36,19 @@ pub enum Downward {
         /// The wire.
         socket: OwnedFd,
     },
+    /// A wire whose descriptor did not arrive, as when this process has no room for one: the worker
+    /// ends with it and is started again.
+    WireLost {
+        /// The device.
+        device: String,
+    },
+    /// A device's worker ended and is not started again without an operator.
+    Parked {
+        /// The device.
+        device: String,
+        /// What the operator has to do.
+        detail: String,
+    },
     /// A device's worker keeps failing, and is started again only after a while.
     Delayed {
         /// The device.
@@ -74,6 +87,7 @@ pub struct Addresses {
 enum Packet {
     Config { path: String, text: String },
     Wire { device: String },
+    Parked { device: String, detail: String },
     Delayed { device: String, detail: String },
 }
 
@@ -97,6 +111,10 @@ pub fn send_downward(socket: &OwnedFd, message: &Downward) -> io::Result<()> {
         Downward::Wire { device, socket } => {
             (Packet::Wire { device: device.clone() }, Some(socket.as_fd()))
         }
+        Downward::WireLost { .. } => return Err(io::Error::other("nothing to send")),
+        Downward::Parked { device, detail } => {
+            (Packet::Parked { device: device.clone(), detail: detail.clone() }, None)
+        }
         Downward::Delayed { device, detail } => {
             (Packet::Delayed { device: device.clone(), detail: detail.clone() }, None)
         }
@@ -113,11 +131,11 @@ pub fn receive_downward(socket: &OwnedFd) -> io::Result<Option<Downward>> {
     Ok(Some(match (packet, descriptor) {
         (Packet::Config { path, text }, None) => Downward::Config { path, text },
         (Packet::Wire { device }, Some(socket)) => Downward::Wire { device, socket },
+        (Packet::Wire { device }, None) => Downward::WireLost { device },
+        (Packet::Parked { device, detail }, None) => Downward::Parked { device, detail },
         (Packet::Delayed { device, detail }, None) => Downward::Delayed { device, detail },
         _ => {
-            return Err(io::Error::other(
-                "a control message with a descriptor too many or too few",
-            ));
+            return Err(io::Error::other("a control message with a descriptor too many"));
         }
     }))
 }
@@ -177,7 +195,9 @@ fn send(
         return Err(io::Error::other("no room for one descriptor"));
     }
     rustix::io::retry_on_intr(|| {
-        sendmsg(socket, &[IoSlice::new(&body)], &mut control, SendFlags::NOSIGNAL)
+        // Never waited for: neither side may be stopped by the other.
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        sendmsg(socket, &[IoSlice::new(&body)], &mut control, flags)
     })?;
     Ok(())
 }

@@ -8,13 +8,14 @@ mod process;
 
 use std::{
     fs,
-    io::{self, Read as _},
+    io::{self, Read as _, Write as _},
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::{net::UnixStream, process::ExitStatusExt as _},
+        unix::{fs::OpenOptionsExt as _, net::UnixStream, process::ExitStatusExt as _},
     },
     path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -23,7 +24,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::Signal,
 };
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
 use self::{
     backoff::Backoff,
@@ -39,6 +40,11 @@ use crate::{
 
 /// How long children may take to end after the server's own limit, before they are killed.
 const GRACE: Duration = Duration::from_secs(5);
+/// How often a server that never served is started before the launcher gives up.
+const START_TRIES: u32 = 5;
+/// How often a device may be resumed within [`RESUMES_WITHIN`]: HSMs lock a PIN after few failures.
+const MAX_RESUMES: usize = 5;
+const RESUMES_WITHIN: Duration = Duration::from_secs(3600);
 /// From this wait on, callers are told instead of being kept waiting.
 const TELL: Duration = Duration::from_secs(1);
 
@@ -103,6 +109,7 @@ struct Slot {
     backoff: Backoff,
     parked: bool,
     resume: bool,
+    resumed: Vec<Instant>,
     generation: u64,
 }
 
@@ -133,6 +140,8 @@ impl Launcher {
         for signal in [SIGTERM, SIGINT] {
             signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
         }
+        // Where SIGCHLD was inherited as ignored, children could not be waited for.
+        signal_hook::flag::register(SIGCHLD, Arc::default())?;
         let workers = (0..config.devices.len()).map(|index| (index, Slot::default())).collect();
         Ok(Self {
             config,
@@ -191,7 +200,11 @@ impl Launcher {
         self.server.backoff.started(now);
         self.generation += 1;
         let path = self.config.path.display().to_string();
-        control::send_downward(&ours, &Downward::Config { path, text: self.text.clone() })?;
+        let message = Downward::Config { path, text: self.text.clone() };
+        if let Err(error) = control::send_downward(&ours, &message) {
+            // The server has ended already; that is noticed by its descriptor.
+            tracing::error!(%error, "the server cannot be told its configuration");
+        }
         self.control = Some(ours);
         for (_, slot) in &mut self.workers {
             slot.due = Some(now);
@@ -208,7 +221,7 @@ impl Launcher {
             device: device.clone(),
             state_dir: self.layout.device_dir(&name),
             profiles: self.config.profiles_on(&name),
-            resume: std::mem::take(&mut slot.resume),
+            resume: slot.resume,
         };
         slot.due = None;
         slot.generation = self.generation;
@@ -216,6 +229,7 @@ impl Launcher {
         match process::worker(&self.directory, &setup, self.layout.worker) {
             Ok((process, socket)) => {
                 slot.running = Some(process);
+                slot.resume = false;
                 self.tell(&Downward::Wire { device: name, socket });
             }
             Err(error) => {
@@ -292,17 +306,30 @@ impl Launcher {
         let _unless_systemd = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     }
 
+    /// An operator wants a parked device tried again. The server is not believed beyond a bound: each
+    /// resumption may cost one attempt at the PIN.
     fn resume(&mut self, device: &str) {
+        let now = clock::monotonic();
         let devices = &self.config.devices;
-        let parked = self
-            .workers
-            .iter_mut()
-            .find(|(index, slot)| devices[*index].name.as_str() == device && slot.parked);
-        if let Some((_, slot)) = parked {
+        let named = |index: &usize| devices[*index].name.as_str() == device;
+        let Some((_, slot)) = self.workers.iter_mut().find(|(index, _)| named(index)) else {
+            return;
+        };
+        slot.resumed.retain(|at| now.saturating_duration_since(*at) < RESUMES_WITHIN);
+        if slot.resumed.len() >= MAX_RESUMES {
+            tracing::error!(device, "not resumed: too often within an hour");
+            let detail =
+                "it was resumed too often within an hour; restart the appliance".to_owned();
+            self.tell(&Downward::Parked { device: device.to_owned(), detail });
+            return;
+        }
+        slot.resumed.push(now);
+        slot.resume = true;
+        slot.backoff.reset();
+        // A worker that has said that it is parked may not be reaped yet: its end starts the next.
+        if slot.running.is_none() {
             slot.parked = false;
-            slot.resume = true;
-            slot.backoff.reset();
-            slot.due = Some(clock::monotonic());
+            slot.due = Some(now);
         }
     }
 
@@ -311,17 +338,18 @@ impl Launcher {
         let now = clock::monotonic();
         if let Some(status) = ended(&mut self.server) {
             self.control = None;
-            if status.code() == Some(EXIT_CONFIG.into()) {
+            if status.code() == Some(EXIT_CONFIG.into()) && !self.served {
                 tracing::error!("the server refuses the configuration");
                 self.stop();
                 return Some(EXIT_CONFIG.into());
             }
-            if !self.served {
+            let wait = self.server.backoff.ended(now);
+            // A little patience: a server that was killed may still hold the store and its ports.
+            if !self.served && self.server.backoff.failures() >= START_TRIES {
                 tracing::error!(%status, "the server cannot start");
                 self.stop();
                 return Some(ExitCode::FAILURE);
             }
-            let wait = self.server.backoff.ended(now);
             tracing::error!(%status, ?wait, "the server ended and is started again");
             self.server.due = Some(now + wait);
         }
@@ -335,17 +363,19 @@ impl Launcher {
     fn worker_ended(&mut self, index: usize, status: ExitStatus, now: Instant) {
         let (device, slot) = &mut self.workers[index];
         let device = self.config.devices[*device].name.to_string();
-        if status.code() == Some(WorkerExit::PARKED.into()) {
-            slot.parked = true;
-            slot.due = None;
-            tracing::error!(device, "parked: mintwardenctl device resume {device} is the way back");
-            return;
-        }
         if self.server.running.is_none() {
             return; // Started again with the server.
         }
         if slot.generation != self.generation {
             slot.due = Some(now); // It ended with the server before this one, as it should.
+            return;
+        }
+        if status.code() == Some(WorkerExit::PARKED.into()) && !slot.resume {
+            slot.parked = true;
+            slot.due = None;
+            let detail = format!("mintwardenctl device resume {device} is the way back");
+            tracing::error!(device, detail, "parked");
+            self.tell(&Downward::Parked { device, detail });
             return;
         }
         let wait = slot.backoff.ended(now);
@@ -419,10 +449,16 @@ fn ended(slot: &mut Slot) -> Option<ExitStatus> {
     Some(status)
 }
 
-/// Writes a file so that a reader sees all of it or nothing.
+/// Writes a file so that a reader sees all of it or nothing. Follows no link: the directory may be
+/// the server's.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
-    fs::write(&beside, bytes)?;
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&beside)?;
+    file.write_all(bytes)?;
     fs::rename(&beside, path)
 }

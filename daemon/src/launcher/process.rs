@@ -84,11 +84,11 @@ pub(super) fn worker(
         PinSource::Credential(_) => command.envs(inherited(&["CREDENTIALS_DIRECTORY"])),
         PinSource::File(_) => &mut command,
     };
-    let process = Process::new(command.spawn()?)?;
+    let mut process = Process::new(command.spawn()?)?;
     match send_setup(&ours, setup) {
         Ok(()) => Ok((process, ours.into())),
         Err(error) => {
-            process.signal(Signal::KILL);
+            let _reaped = process.child.kill().and_then(|()| process.child.wait());
             Err(error)
         }
     }

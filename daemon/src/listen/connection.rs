@@ -1,6 +1,6 @@
 //! One connection: handshake, identity, requests, end.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::Request;
@@ -12,12 +12,15 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
+    sync::Notify,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::socket::{Accepted, Endpoint};
+use super::{
+    Drain,
+    socket::{Accepted, Endpoint},
+};
 use crate::{
     api::Peer,
     clock::{self, UnixTime},
@@ -29,8 +32,10 @@ use crate::{
 const MAX_HEADER: u32 = 16 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long requests may go on once their connection's certificate has expired.
-const EXPIRED_GRACE: Duration = Duration::from_secs(1);
+/// How long requests may go on once their connection has to end.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long a reader of keys may keep a connection: anyone may open one, and there are not endless many.
+const MAX_PUBLIC_AGE: Duration = Duration::from_secs(300);
 
 /// How long, and for how many reads, a refused peer may still send.
 const LINGER: Duration = Duration::from_secs(1);
@@ -49,6 +54,7 @@ pub enum Protocol {
 pub(super) struct Settings {
     builder: Builder<TokioExecutor>,
     handshake: Duration,
+    max_age: Option<Duration>,
 }
 
 impl Settings {
@@ -73,7 +79,7 @@ impl Settings {
             // A batch of 4 MiB should not wait for window updates; a reader of keys sends nothing.
             .initial_stream_window_size(if grpc { 1 << 20 } else { 1 << 16 })
             .initial_connection_window_size(if grpc { 4 << 20 } else { 1 << 16 });
-        Self { builder, handshake: limits.handshake }
+        Self { builder, handshake: limits.handshake, max_age: (!grpc).then_some(MAX_PUBLIC_AGE) }
     }
 }
 
@@ -83,7 +89,7 @@ pub(super) async fn serve(
     endpoint: &Endpoint,
     settings: &Settings,
     router: Router,
-    stop: CancellationToken,
+    drain: &Drain,
 ) -> io::Result<()> {
     match (accepted, endpoint) {
         (Accepted::Tcp(stream), Endpoint::Mutual { tls, trust_domain, .. }) => {
@@ -94,16 +100,16 @@ pub(super) async fn serve(
                 .and_then(|certificate| identity::certified(certificate, trust_domain));
             let until = certified.as_ref().ok().map(|certified| certified.not_after);
             let peer = Peer(certified.map(|certified| certified.caller));
-            requests(stream, settings, router, Some(peer), until, stop).await
+            requests(stream, settings, router, Some(peer), until, drain).await
         }
         (Accepted::Tcp(stream), Endpoint::Public { tls, .. }) => {
             let stream = handshake(tls, stream, settings.handshake).await?;
-            requests(stream, settings, router, None, None, stop).await
+            requests(stream, settings, router, None, None, drain).await
         }
-        (Accepted::Tcp(stream), _) => requests(stream, settings, router, None, None, stop).await,
+        (Accepted::Tcp(stream), _) => requests(stream, settings, router, None, None, drain).await,
         (Accepted::Unix(stream), _) => {
             let peer = Peer(Ok(Caller::Unix(stream.peer_cred()?.uid())));
-            requests(stream, settings, router, Some(peer), None, stop).await
+            requests(stream, settings, router, Some(peer), None, drain).await
         }
     }
 }
@@ -142,30 +148,64 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
     peer: Option<Peer>,
     until: Option<UnixTime>,
-    stop: CancellationToken,
+    drain: &Drain,
 ) -> io::Result<()> {
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        if let Some(peer) = &peer {
-            request.extensions_mut().insert(peer.clone());
-        }
-        router.clone().oneshot(request.map(Body::new))
-    });
+    let spoken = Arc::new(Notify::new());
+    let service = {
+        let (spoken, calls) = (Arc::clone(&spoken), drain.calls.clone());
+        hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            spoken.notify_one();
+            let under_way = calls.token();
+            if let Some(peer) = &peer {
+                request.extensions_mut().insert(peer.clone());
+            }
+            let answer = router.clone().oneshot(request.map(Body::new));
+            async move {
+                let answer = answer.await;
+                drop(under_way);
+                answer
+            }
+        })
+    };
     let connection = settings.builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let expired = expiry(until);
-    tokio::pin!(expired);
     tokio::select! {
         ended = connection.as_mut() => ended.map_err(io::Error::other),
-        () = stop.cancelled() => {
+        () = drain.stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await.map_err(io::Error::other)
         }
-        () = expired.as_mut() => {
+        // HTTP has no limit of its own on a peer that says nothing at all.
+        () = silence(settings.handshake, &spoken) => {
+            Err(io::Error::new(io::ErrorKind::TimedOut, "no request came"))
+        }
+        () = end(until, settings.max_age) => {
             connection.as_mut().graceful_shutdown();
-            // The identity has ended: what still runs gets a moment, then the connection is cut.
-            let _cut = tokio::time::timeout(EXPIRED_GRACE, connection).await;
+            // What still runs gets a moment, then the connection is cut.
+            let _cut = tokio::time::timeout(GRACE, connection).await;
             Ok(())
         }
+    }
+}
+
+/// Waits as long as a first request may take; for ever once there is one.
+async fn silence(limit: Duration, spoken: &Notify) {
+    if tokio::time::timeout(limit, spoken.notified()).await.is_ok() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The end of a connection: that of its certificate, or of its time.
+async fn end(until: Option<UnixTime>, max_age: Option<Duration>) {
+    let age = async {
+        match max_age {
+            Some(age) => tokio::time::sleep(age).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = expiry(until) => {}
+        () = age => {}
     }
 }
 

@@ -4,7 +4,7 @@ mod certificates;
 mod connection;
 mod socket;
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::sync::Semaphore;
@@ -16,23 +16,27 @@ pub use certificates::{Certificates, CertificatesError};
 pub use connection::Protocol;
 pub use socket::Endpoint;
 
-/// Stops listeners and their connections: first no new ones, then those under way finish.
+/// How long connections may stay once no call is under way, to write what is written already.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// Stops listeners and their connections: first no new ones, then calls under way finish.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     stop: CancellationToken,
     connections: TaskTracker,
+    calls: TaskTracker,
 }
 
 impl Drain {
-    /// Stops accepting, lets accepted calls finish until `limit`. Returns how many connections were
-    /// cut because they did not.
-    pub async fn drain(&self, limit: std::time::Duration) -> usize {
+    /// Stops accepting, lets accepted calls finish until `limit`. Returns how many calls did not. Only
+    /// calls are waited for: a peer that keeps a connection or a stream open delays nothing.
+    pub async fn drain(&self, limit: Duration) -> usize {
         self.stop.cancel();
+        self.calls.close();
         self.connections.close();
-        match tokio::time::timeout(limit, self.connections.wait()).await {
-            Ok(()) => 0,
-            Err(_) => self.connections.len(),
-        }
+        let finished = tokio::time::timeout(limit, self.calls.wait()).await;
+        let _flushed = tokio::time::timeout(FLUSH, self.connections.wait()).await;
+        finished.map_or_else(|_| self.calls.len(), |()| 0)
     }
 }
 
@@ -59,17 +63,18 @@ pub async fn serve(
                 Err(error) => {
                     // Out of descriptors, or the peer was gone already. Neither ends the listener.
                     tracing::warn!(%error, "accept failed");
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                     continue;
                 }
             },
             () = drain.stop.cancelled() => return,
         };
         let (endpoint, settings) = (Arc::clone(&endpoint), settings.clone());
-        let (router, stop) = (router.clone(), drain.stop.clone());
-        drain.connections.spawn(async move {
+        let (router, drain) = (router.clone(), drain.clone());
+        let connections = drain.connections.clone();
+        connections.spawn(async move {
             if let Err(error) =
-                connection::serve(accepted, &endpoint, &settings, router, stop).await
+                connection::serve(accepted, &endpoint, &settings, router, &drain).await
             {
                 tracing::debug!(%error, "a connection ended with an error");
             }

@@ -4,7 +4,11 @@ mod upstream;
 
 use std::{collections::BTreeMap, io, process::ExitCode, sync::Arc};
 
-use tokio::sync::mpsc;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
@@ -86,6 +90,17 @@ pub fn preflight(config: &Config) -> Result<Option<Certificates>, ConfigError> {
     config.tls.as_ref().map(load).transpose()
 }
 
+/// Threads for verifying batches and for the store; more would only wait for each other.
+const MAX_BLOCKING_THREADS: usize = 32;
+
+/// Takes all descriptors that the system allows: the usual soft limit is below the default number of
+/// connections.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, it stays: connections beyond it wait.
+    let _kept = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 fn process(error: impl std::fmt::Display) -> ServerError {
     ServerError::Process(error.to_string())
 }
@@ -93,10 +108,12 @@ fn process(error: impl std::fmt::Display) -> ServerError {
 fn start() -> Result<(), ServerError> {
     mintwarden_worker::harden::protect().map_err(process)?;
     mintwarden_worker::harden::die_with_parent().map_err(process)?;
+    raise_descriptors();
     let (launcher, config, orders) = upstream::connect()?;
     let certificates = preflight(&config)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
         .build()
         .map_err(process)?
         .block_on(serve(config, certificates, launcher, orders))
@@ -108,6 +125,8 @@ async fn serve(
     launcher: Upward,
     orders: mpsc::UnboundedReceiver<Downward>,
 ) -> Result<(), ServerError> {
+    // From here on a signal is kept until it is heeded.
+    let terminate = signal(SignalKind::terminate()).map_err(process)?;
     let app = build(&config, launcher.clone()).await?;
     let endpoints = bind(&config, certificates.as_ref()).await?;
     let addresses = endpoints.addresses(&config);
@@ -131,7 +150,7 @@ async fn serve(
     tracing::info!(?addresses, "serving");
     launcher.ready(&addresses).map_err(process)?;
 
-    let why = follow(orders, &app.workers).await?;
+    let why = follow(orders, terminate, &app.workers).await;
     tracing::info!(why, "shutting down");
     set_health(&health, ServingStatus::NotServing).await;
     let cut = drain.drain(config.limits.drain).await;
@@ -219,22 +238,29 @@ async fn bind(
 /// Follows the launcher until it says stop, by signal or by being gone.
 async fn follow(
     mut orders: mpsc::UnboundedReceiver<Downward>,
+    mut terminate: Signal,
     workers: &Workers,
-) -> Result<&'static str, ServerError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).map_err(process)?;
+) -> &'static str {
     loop {
         let order = tokio::select! {
             order = orders.recv() => order,
-            _ = terminate.recv() => return Ok("asked to"),
+            _ = terminate.recv() => return "asked to",
         };
         match order {
-            None => return Ok("the launcher is gone"),
+            None => return "the launcher is gone",
             Some(Downward::Wire { device, socket }) => {
                 if let Some(worker) = workers.get(&device)
                     && let Err(error) = worker.attach(socket)
                 {
                     tracing::error!(device, %error, "a wire cannot be used");
+                }
+            }
+            Some(Downward::WireLost { device }) => {
+                tracing::error!(device, "a wire did not arrive: no descriptor is free");
+            }
+            Some(Downward::Parked { device, detail }) => {
+                if let Some(worker) = workers.get(&device) {
+                    worker.parked(Reason { reason: "WORKER_PARKED".into(), detail });
                 }
             }
             Some(Downward::Delayed { device, detail }) => {

@@ -1,7 +1,12 @@
 //! Keysets in a redb file: one table, issuer to JSON with a format number. Serializable
 //! transactions, fsynced at commit; the file lock keeps a second server out.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    sync::Arc,
+};
 
 use mintwarden_worker::IssuerName;
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -31,19 +36,19 @@ fn failed(error: impl std::fmt::Display) -> StoreError {
 }
 
 impl Redb {
-    /// Opens the file at `path`, or makes it.
+    /// Opens the file at `path`, or makes it: complete, under another name first, so that a power cut
+    /// leaves a store or none.
     ///
     /// # Errors
     /// [`StoreError::InUse`] if another process has it open; [`StoreError::Failed`] otherwise.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::create(path).map_err(|error| match error {
+        if !path.try_exists().map_err(failed)? {
+            make(path).map_err(failed)?;
+        }
+        let database = Database::open(path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.display().to_string()),
             other => StoreError::Failed(format!("{}: {other}", path.display())),
         })?;
-        // Made once, so that reading need not care whether the table exists.
-        let write = database.begin_write().map_err(failed)?;
-        write.open_table(KEYSETS).map_err(failed)?;
-        write.commit().map_err(failed)?;
         Ok(Self { database: Arc::new(database) })
     }
 
@@ -72,6 +77,24 @@ impl Redb {
         }
         write.commit().map_err(failed)
     }
+}
+
+/// Makes an empty store. Two servers that do so at once make the same; only one then opens it.
+fn make(path: &Path) -> Result<(), redb::Error> {
+    let unfinished = path.with_extension(format!("new-{}", std::process::id()));
+    let _left_by_a_power_cut = fs::remove_file(&unfinished);
+    let database = Database::create(&unfinished)?;
+    let write = database.begin_write()?;
+    write.open_table(KEYSETS)?;
+    write.commit()?;
+    drop(database);
+    fs::hard_link(&unfinished, path).or_else(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Ok(()),
+        _ => Err(error),
+    })?;
+    fs::remove_file(&unfinished)?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()?;
+    Ok(())
 }
 
 fn decode(issuer: &IssuerName, bytes: &[u8]) -> Result<Keyset, StoreError> {

@@ -34,7 +34,7 @@ use wire::Wire;
 const KEY_OPERATION: Duration = Duration::from_secs(120);
 
 /// How often one batch is put on another wire after it lost one.
-const MAX_WIRES: usize = 8;
+const MAX_WIRES: usize = 3;
 
 /// All workers, by device.
 #[derive(Debug)]
@@ -218,6 +218,11 @@ impl Worker {
         self.state.resuming();
     }
 
+    /// Notes that the launcher does not start the worker again without an operator.
+    pub fn parked(&self, reason: Reason) {
+        self.state.parked(reason);
+    }
+
     /// Notes that the launcher waits before it starts the worker again.
     pub fn delayed(&self, reason: Reason) {
         self.state.delayed(reason);
@@ -245,7 +250,7 @@ impl Worker {
                 wire.ask(Ask::Sign(sign.clone()), Some(Arc::clone(&permit)), deadline).await;
             match answer.map_err(WorkerError::from) {
                 Ok(Answer::Signed(signed)) => {
-                    return Ok(SignedOnWire { signed, source: Source(wire) });
+                    return Ok(SignedOnWire { signed, source: Source(wire), permit });
                 }
                 Ok(Answer::Refused(refused)) => return Err(WorkerError::Refused(refused.into())),
                 Ok(_) => {
@@ -267,6 +272,8 @@ pub struct SignedOnWire {
     pub signed: Signed,
     /// Who said it.
     pub source: Source,
+    /// The batch's room, to be kept until it is released: verifying is work too (I9).
+    pub permit: Arc<Permit>,
 }
 
 /// The worker process that gave an answer.

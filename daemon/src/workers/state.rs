@@ -1,6 +1,9 @@
 //! What a worker is doing, and waiting for it to be ready.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use mintwarden_worker::wire::{Refused, WorkerHello};
 use tokio::sync::watch;
@@ -63,17 +66,21 @@ pub struct Ready {
     pub defects: Vec<String>,
 }
 
+/// The state of one device's worker. Only its latest wire may change it.
 #[derive(Debug, Default)]
-pub(super) struct Shared(watch::Sender<State>);
+pub(super) struct Shared {
+    states: watch::Sender<State>,
+    latest: Mutex<Option<Arc<Wire>>>,
+}
 
 impl Shared {
     pub(super) fn get(&self) -> State {
-        self.0.borrow().clone()
+        self.states.borrow().clone()
     }
 
     /// The wire, as soon as there is one. Does not wait for what needs an operator or has failed.
     pub(super) async fn ready(&self, deadline: Deadline) -> Result<Arc<Wire>, WorkerError> {
-        let mut states = self.0.subscribe();
+        let mut states = self.states.subscribe();
         loop {
             match &*states.borrow_and_update() {
                 State::Ready(ready) => return Ok(Arc::clone(&ready.wire)),
@@ -91,8 +98,24 @@ impl Shared {
         }
     }
 
-    fn set(&self, state: State) {
-        self.0.send_if_modified(|now| {
+    /// A fresh wire takes the place of the one before it, which is cut.
+    pub(super) fn begin(&self, wire: &Arc<Wire>) {
+        let before = self.latest().replace(Arc::clone(wire));
+        if let Some(before) = before {
+            before.cut("a fresh worker took its place");
+        }
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Option<Arc<Wire>>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, by: &Arc<Wire>, state: State) {
+        let latest = self.latest();
+        if !latest.as_ref().is_some_and(|wire| Arc::ptr_eq(wire, by)) {
+            return;
+        }
+        self.states.send_if_modified(|now| {
             let open = !matches!(now, State::Closed);
             if open {
                 *now = state;
@@ -101,26 +124,38 @@ impl Shared {
         });
     }
 
-    pub(super) fn hello(&self, hello: WorkerHello, wire: Arc<Wire>) {
-        self.set(match hello.unusable {
+    pub(super) fn hello(&self, hello: WorkerHello, wire: &Arc<Wire>) {
+        let state = match hello.unusable {
             None => State::Ready(Arc::new(Ready {
-                wire,
+                wire: Arc::clone(wire),
                 description: hello.description,
                 sessions: hello.sessions,
                 defects: hello.defects,
             })),
             Some(refused) if hello.parked => State::Parked(refused.into()),
             Some(refused) => State::Down(refused.into()),
-        });
+        };
+        self.set(wire, state);
     }
 
-    pub(super) fn failed(&self, reason: &str, detail: String) {
-        self.set(State::Down(Reason { reason: reason.into(), detail }));
+    pub(super) fn failed(&self, wire: &Arc<Wire>, reason: &str, detail: String) {
+        self.set(wire, State::Down(Reason { reason: reason.into(), detail }));
+    }
+
+    /// The launcher says that the worker ended and stays away. Why is kept if it said so itself.
+    pub(super) fn parked(&self, reason: Reason) {
+        self.states.send_if_modified(|now| {
+            let ended = matches!(now, State::Starting | State::Down(_));
+            if ended {
+                *now = State::Parked(reason);
+            }
+            ended
+        });
     }
 
     /// The wire ended. Only a worker that served is expected back at once.
     pub(super) fn lost(&self, wire: &Arc<Wire>) {
-        self.0.send_if_modified(|now| {
+        self.states.send_if_modified(|now| {
             let served = matches!(now, State::Ready(ready) if Arc::ptr_eq(&ready.wire, wire));
             if served {
                 *now = State::Starting;
@@ -130,7 +165,7 @@ impl Shared {
     }
 
     pub(super) fn delayed(&self, reason: Reason) {
-        self.0.send_if_modified(|now| {
+        self.states.send_if_modified(|now| {
             let waiting = matches!(now, State::Starting);
             if waiting {
                 *now = State::Down(reason);
@@ -140,7 +175,7 @@ impl Shared {
     }
 
     pub(super) fn resuming(&self) {
-        self.0.send_if_modified(|now| {
+        self.states.send_if_modified(|now| {
             let parked = matches!(now, State::Parked(_));
             if parked {
                 *now = State::Starting;
@@ -150,7 +185,7 @@ impl Shared {
     }
 
     pub(super) fn close(&self) {
-        if let State::Ready(ready) = self.0.send_replace(State::Closed) {
+        if let State::Ready(ready) = self.states.send_replace(State::Closed) {
             ready.wire.cut("shutting down");
         }
     }

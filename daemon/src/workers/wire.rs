@@ -110,6 +110,7 @@ pub(super) async fn serve(socket: UnixStream, device: &str, state: &Shared) {
         next: AtomicU64::new(1),
         cut: CancellationToken::new(),
     });
+    state.begin(&wire);
     let hello = ToWorker { id: 0, ask: Some(Ask::Hello(ServerHello { build: BUILD.into() })) };
     // The receiver is alive: it is moved into the writer just below.
     let _sent = wire.frames.send(encode(&hello));
@@ -143,11 +144,11 @@ async fn read_all(
     let hello = match tokio::time::timeout(HELLO, read_hello(&mut socket)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(why)) => {
-            state.failed("WORKER_LOST", format!("no hello: {why}"));
+            state.failed(wire, "WORKER_LOST", format!("no hello: {why}"));
             return why;
         }
         Err(_) => {
-            state.failed("WORKER_SILENT", "the device was not opened in time".into());
+            state.failed(wire, "WORKER_SILENT", "the device was not opened in time".into());
             return "no hello in time";
         }
     };
@@ -156,7 +157,7 @@ async fn read_all(
             "the worker is of build {:?}, this server of {BUILD}: install both together",
             hello.build
         );
-        state.failed("BUILD_MISMATCH", detail);
+        state.failed(wire, "BUILD_MISMATCH", detail);
         return "a worker of another build";
     }
     for defect in &hello.defects {
@@ -177,7 +178,11 @@ async fn read_all(
             "device not usable"
         ),
     }
-    state.hello(hello, Arc::clone(wire));
+    let usable = hello.unusable.is_none();
+    state.hello(hello, wire);
+    if !usable {
+        return "the device is not usable";
+    }
     loop {
         let frame = match read_frame(&mut socket).await {
             Ok(frame) => frame,

@@ -137,7 +137,7 @@ async fn i9_a_full_house_says_when_to_come_back_and_a_client_that_is_gone_leaves
 async fn i9_a_client_that_hangs_up_mid_batch_takes_nobody_with_it() {
     let appliance = Appliance::softhsm().start_initialised().await;
     let worker = appliance.process(Role::Worker);
-    for _ in 0..20 {
+    for _ in 0..8 {
         // A connection of its own, which ends with the call.
         let mut signing = signing(&appliance);
         let call = signing.sign_batch(trades(1024));

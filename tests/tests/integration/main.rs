@@ -10,6 +10,7 @@ mod ctl;
 mod dev;
 mod device;
 mod golden;
+mod hostile;
 mod https;
 mod identity;
 mod init;

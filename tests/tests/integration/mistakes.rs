@@ -158,12 +158,9 @@ fn what_makes_no_sense_is_named_by_key() {
         ),
         mistake(
             |c| {
-                set(
-                    c,
-                    "users",
-                    toml! { server = "a"
-                    worker = "a" },
-                )
+                let same = Value::from("a");
+                let users = [("server".into(), same.clone()), ("worker".into(), same)];
+                set(c, "users", Table::from_iter(users));
             },
             &["users", "same user"],
         ),

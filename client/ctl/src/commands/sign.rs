@@ -21,9 +21,16 @@ const MAX_OPEN_BYTES: usize = 8 * 1024 * 1024;
 /// Signs standard input, line by line.
 pub(crate) async fn run(issuer: &Issuer, out: impl Write) -> Result<ExitCode, Failure> {
     let input = lines::read(io::stdin());
-    Signer { issuer, out: BufWriter::new(out), errors: io::stderr(), open_bytes: 0, failed: false }
-        .run(input)
-        .await
+    Signer {
+        issuer,
+        out: BufWriter::new(out),
+        errors: io::stderr(),
+        open_bytes: 0,
+        failed: false,
+        gone: None,
+    }
+    .run(input)
+    .await
 }
 
 struct Signer<'a, O: Write, E> {
@@ -32,6 +39,8 @@ struct Signer<'a, O: Write, E> {
     errors: E,
     open_bytes: usize,
     failed: bool,
+    /// The exit code, once the appliance did not answer.
+    gone: Option<u8>,
 }
 
 /// What became of a line.
@@ -59,7 +68,10 @@ impl<O: Write, E: Write> Signer<'_, O, E> {
     ) -> Result<ExitCode, Failure> {
         let mut open = FuturesOrdered::new();
         loop {
-            let room = open.len() < MAX_OPEN_LINES && self.open_bytes < MAX_OPEN_BYTES;
+            // Once the appliance is gone nothing more is read, and what was read gets its answer.
+            let room = self.gone.is_none()
+                && open.len() < MAX_OPEN_LINES
+                && self.open_bytes < MAX_OPEN_BYTES;
             let event = {
                 let mut next = pin!(async {
                     tokio::select! {
@@ -85,36 +97,35 @@ impl<O: Write, E: Write> Signer<'_, O, E> {
                     open.push_back(answer(self.issuer.clone(), line));
                 }
                 Event::Answer(answer) => {
-                    if let Some(end) = self.write(answer)? {
-                        self.out.flush()?;
-                        return Ok(end);
-                    }
+                    self.write(answer)?;
                 }
                 Event::End => break,
             }
         }
         self.out.flush()?;
-        Ok(ExitCode::from(if self.failed { exit::REFUSED } else { 0 }))
+        let failed = if self.failed { exit::REFUSED } else { 0 };
+        Ok(ExitCode::from(self.gone.unwrap_or(failed)))
     }
 
-    /// Writes a token or an error line; gives an exit code if there is no use in going on.
-    fn write(&mut self, answer: Answer) -> io::Result<Option<ExitCode>> {
+    /// Writes a token or an error line, and notes if there is no use in reading on.
+    fn write(&mut self, answer: Answer) -> io::Result<()> {
         self.open_bytes -= answer.bytes;
         match answer.result {
             Ok(token) => {
                 self.out.write_all(token.as_bytes())?;
                 self.out.write_all(b"\n")?;
-                Ok(None)
             }
             Err(refused) => {
                 self.failed = true;
                 let mut text = serde_json::to_vec(&ErrorLine::new(answer.number, &refused))?;
                 text.push(b'\n');
                 self.errors.write_all(&text)?;
-                let gone = matches!(&refused, Refused::Call(error) if exit::is_unavailable(error));
-                Ok(gone.then(|| ExitCode::from(exit::UNAVAILABLE)))
+                if matches!(&refused, Refused::Call(error) if exit::is_unavailable(error)) {
+                    self.gone = Some(exit::UNAVAILABLE);
+                }
             }
         }
+        Ok(())
     }
 }
 

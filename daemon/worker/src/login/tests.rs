@@ -67,11 +67,11 @@ fn assert_allowed(place: &Place, pin: &Pin) {
 
 #[test]
 fn i10_a_login_is_on_disk_before_it_is_made_and_cleared_after_it_succeeded() {
-    let place = Place::new("1234");
+    let place = Place::new("correct horse");
     let (ledger, pin) = (place.ledger(), place.pin_from_file());
     let login = ledger.begin(&pin, false).expect("allowed");
     let marker = place.marker().expect("there before the login");
-    assert!(marker.contains("pending") && !marker.contains("1234"), "{marker}");
+    assert!(marker.contains("pending") && !marker.contains("correct horse"), "{marker}");
     login.succeeded().expect("cleared");
     assert_eq!(place.marker(), None);
     assert_allowed(&place, &pin);

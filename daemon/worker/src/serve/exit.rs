@@ -1,8 +1,12 @@
 //! How a worker ends: a typed exit status that the launcher acts on.
 
-use std::{process::ExitCode, thread, time::Duration};
+use std::{fs::File, process::ExitCode, thread, time::Duration};
 
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+    process::{Signal, getpid, kill_process},
+};
 
 use crate::{
     device::{DeviceError, Remedy},
@@ -62,8 +66,33 @@ impl WorkerExit {
     }
 }
 
-/// Ends the process by SIGKILL if it still runs after [`CLOSING_LIMIT`]: vendor libraries hang in
-/// their clean-up, and no exit handler of theirs may keep a process alive that nobody talks to.
+/// Ends the process soon after its wire, whatever else it is doing: also while a vendor library hangs
+/// in opening the device or in closing it.
+pub(super) fn with_the_wire(wire: File) {
+    let watch = move || {
+        let mut watched = [PollFd::new(&wire, PollFlags::RDHUP)];
+        // Any other error is an end too: a wire that cannot be watched is none.
+        while let Ok(0) | Err(Errno::INTR) = poll(&mut watched, None) {}
+        thread::sleep(CLOSING_LIMIT);
+        kill_self();
+    };
+    if thread::Builder::new().name("wire".into()).spawn(watch).is_err() {
+        kill_self();
+    }
+}
+
+/// Ends the process at a panic of any thread: one that went on without its signers would look well
+/// and answer nothing. The message is not logged, since it may quote what was being worked on.
+pub(super) fn on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "worker ends: it panicked");
+        kill_self();
+    }));
+}
+
+/// Ends the process by SIGKILL if it still runs after [`CLOSING_LIMIT`]: no exit handler of a vendor
+/// library may keep it alive.
 pub(super) fn within_limit() {
     let spawned = thread::Builder::new().name("closing".into()).spawn(|| {
         thread::sleep(CLOSING_LIMIT);

@@ -101,9 +101,7 @@ impl Manager {
         })?;
         let key = self.keys.admit(&found)?;
         keys::made_for(&sign.issuer, key.profile.issuer.as_str())?;
-        queue.push(Batch::new(id, sign, key)).map_err(|exit| {
-            Failed::Refused(Refused { reason: "OVERLOADED".into(), detail: exit.to_string() })
-        })
+        Ok(queue.push(Batch::new(id, sign, key)).map_err(Refused::from)?)
     }
 
     fn generate(&self, generate: &Generate) -> Result<Answer, Failed> {

@@ -46,6 +46,7 @@ pub use exit::WorkerExit;
 /// `open` logs in at most once, through [`login::Ledger`](crate::login::Ledger).
 pub fn run(open: impl FnOnce(&Setup) -> Result<Box<dyn Device>, DeviceError>) -> ExitCode {
     init_log();
+    exit::on_panic();
     let outcome = harden::protect()
         .and_then(|()| harden::die_with_parent())
         .map_err(|error| WorkerExit::Unprotected(error.to_string()))
@@ -100,6 +101,7 @@ fn serve(
             .try_clone_to_owned()
             .map_err(|e| WorkerExit::Wire(e.to_string()))?,
     );
+    exit::with_the_wire(wire.try_clone().map_err(|e| WorkerExit::Wire(e.to_string()))?);
     let replies = wire.try_clone().map_err(|e| WorkerExit::Wire(e.to_string()))?;
     let replies = Replies(Arc::new(Mutex::new(replies)));
     let mut buffer = Vec::new();
@@ -107,19 +109,23 @@ fn serve(
     let setup: Setup =
         serde_json::from_slice(&buffer).map_err(|error| WorkerExit::Setup(error.to_string()))?;
 
-    expect_hello(&mut wire, &mut buffer)?;
-    let device = open_all(&setup, open);
-    let (device, sessions) = match device {
+    if let Err(exit) = expect_hello(&mut wire, &mut buffer) {
+        if matches!(exit, WorkerExit::Build(_)) {
+            // So that the other side can name the mismatch too.
+            let hello = WorkerHello { build: BUILD.to_owned(), ..WorkerHello::default() };
+            replies.send(0, Answer::Hello(hello));
+        }
+        return Err(exit);
+    }
+    let opened = open_all(&setup, open).and_then(|(device, sessions)| {
+        let (manager, keys, defects) = Manager::new(device, &setup)?;
+        Ok((manager, keys, defects, sessions))
+    });
+    let (mut manager, keys, defects, sessions) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             replies.send(0, Answer::Hello(unusable(&error)));
-            return Err(WorkerExit::Device(error));
-        }
-    };
-    let (mut manager, keys, defects) = match Manager::new(device, &setup) {
-        Ok(manager) => manager,
-        Err(error) => {
-            replies.send(0, Answer::Hello(unusable(&error)));
+            exit::within_limit();
             return Err(WorkerExit::Device(error));
         }
     };
@@ -132,13 +138,15 @@ fn serve(
     };
 
     let queue = Arc::new(Queue::default());
+    let mut signing = Vec::new();
     for session in sessions {
         let signer = Signer::new(session, manager.device(), replies.clone());
         let queue = Arc::clone(&queue);
-        thread::Builder::new()
+        let signer = thread::Builder::new()
             .name("signer".into())
             .spawn(move || signer.run(&queue))
             .map_err(|error| WorkerExit::Wire(error.to_string()))?;
+        signing.push(signer);
     }
     replies.send(0, Answer::Hello(hello));
 
@@ -150,10 +158,11 @@ fn serve(
         .spawn(move || manager.run(&asked, &queue, &replies))
         .map_err(|error| WorkerExit::Wire(error.to_string()))?;
     let exit = reader.run();
-    // The wire is gone: nobody waits for an answer. Sessions are closed in order if the vendor
-    // library lets us, within a limit.
-    exit::within_limit();
-    let _ended = managing.join();
+    // The wire is gone: nobody waits for an answer. Sessions are closed in order, and then the
+    // library, if they let us within the limit that `with_the_wire` sets.
+    for thread in signing.into_iter().chain([managing]) {
+        let _ended = thread.join();
+    }
     Err(exit)
 }
 
@@ -224,7 +233,11 @@ impl Reader {
             .map_err(|error| WorkerExit::Wire(format!("a frame does not decode: {error}")))?;
         match ask {
             Some(Ask::Sign(sign)) => match self.keys.get(&sign) {
-                Some(Ok(key)) => self.queue.push(Batch::new(id, sign, key))?,
+                Some(Ok(key)) => {
+                    if let Err(full) = self.queue.push(Batch::new(id, sign, key)) {
+                        self.replies.send(id, Answer::Refused(full.into()));
+                    }
+                }
                 Some(Err(refused)) => self.replies.send(id, Answer::Refused(refused)),
                 None => self.ask(id, Ask::Sign(sign))?,
             },

@@ -6,10 +6,34 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::serve::{batch::Batch, exit::WorkerExit};
+use crate::{
+    device::Cause,
+    serve::batch::Batch,
+    wire::{OVERLOADED, Refused},
+};
 
-/// Bound on waiting items (I9). The server keeps well below it; beyond it the server is broken.
+/// Bound on waiting items (I9). The server's own bound is per issuer, and several issuers may share
+/// a device.
 const MAX_WAITING: usize = 64 * 1024;
+
+/// Why a batch was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotQueued {
+    #[error("a batch without items")]
+    Empty,
+    #[error("too many items are waiting for the device")]
+    Full,
+}
+
+impl From<NotQueued> for Refused {
+    fn from(not: NotQueued) -> Self {
+        let reason = match not {
+            NotQueued::Empty => Cause::Malformed.as_str(),
+            NotQueued::Full => OVERLOADED,
+        };
+        Self { reason: reason.into(), detail: not.to_string() }
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Queue {
@@ -30,16 +54,16 @@ impl Queue {
     }
 
     /// Appends a batch.
-    pub(super) fn push(&self, batch: Batch) -> Result<(), WorkerExit> {
+    pub(super) fn push(&self, batch: Batch) -> Result<(), NotQueued> {
         let items = batch.len();
         if items == 0 {
-            return Err(WorkerExit::Wire("a batch without items".into()));
+            return Err(NotQueued::Empty);
         }
         let mut state = self.lock();
-        state.waiting += items;
-        if state.waiting > MAX_WAITING {
-            return Err(WorkerExit::Wire(format!("{} items are waiting", state.waiting)));
+        if state.waiting + items > MAX_WAITING {
+            return Err(NotQueued::Full);
         }
+        state.waiting += items;
         state.batches.push_back((Arc::new(batch), 0));
         drop(state);
         if items == 1 {

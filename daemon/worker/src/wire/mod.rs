@@ -19,6 +19,9 @@ pub use message::{
     WorkerHello,
 };
 
+/// The reason of a request that was refused because too much is waiting; worth trying again.
+pub const OVERLOADED: &str = "OVERLOADED";
+
 /// Names the build: equal in two binaries if, and only if, they were built from the same sources of
 /// this crate.
 pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("MINTWARDEN_WIRE_BUILD"));
