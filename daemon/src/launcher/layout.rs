@@ -1,14 +1,23 @@
 //! Users and directories: the server's own, and one for each worker.
 //!
 //! ```text
+//! state_dir/lock              held by the launcher
 //! state_dir/server/           the server's: keysets.redb
 //! state_dir/devices/NAME/     the worker's: the record of pending logins (I10)
 //! ```
 
 use std::{
-    fs, io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown},
+    fs::{self, File},
+    io,
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+    },
     path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
 };
 
 use crate::config::{Config, ConfigError, Users};
@@ -81,6 +90,22 @@ impl Layout {
             make(directory, 0o755, Some(owner))?;
         }
         Ok(())
+    }
+
+    /// Takes the state directory for this launcher alone, as long as the file is open: a second one
+    /// would start workers, and they would log in.
+    pub(super) fn lock(&self) -> io::Result<File> {
+        let path = self.state_dir.join("lock");
+        let lock =
+            File::options().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(lock),
+            Err(Errno::WOULDBLOCK) => Err(io::Error::other(format!(
+                "{} is in use by another launcher: one state directory serves one appliance",
+                self.state_dir.display()
+            ))),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The directory of a device's worker.

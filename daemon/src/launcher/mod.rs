@@ -88,6 +88,7 @@ struct Launcher {
     config: Config,
     text: String,
     layout: Layout,
+    _lock: fs::File,
     program: PathBuf,
     directory: PathBuf,
     addresses: Option<PathBuf>,
@@ -134,6 +135,7 @@ impl Launcher {
         let config = Config::parse(&text, path)?;
         server::preflight(&config)?;
         let layout = Layout::make(&config)?;
+        let lock = layout.lock()?;
         let (program, directory) = process::own_program()?;
         let (signals, sender) = UnixStream::pair()?;
         signals.set_nonblocking(true)?;
@@ -147,6 +149,7 @@ impl Launcher {
             config,
             text,
             layout,
+            _lock: lock,
             program,
             directory,
             addresses: options.addresses.clone(),
