@@ -1,19 +1,21 @@
 //! The launcher: no network, no async. Starts the server and one worker per device, hands each side
 //! its end of the wire, reaps and restarts them, and stops everything in order.
 
+mod addresses;
 mod backoff;
 pub mod control;
 mod layout;
 mod process;
+mod slot;
 
 use std::{
     fs,
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::{fs::OpenOptionsExt as _, net::UnixStream, process::ExitStatusExt as _},
+        unix::{net::UnixStream, process::ExitStatusExt as _},
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{ExitCode, ExitStatus},
     sync::Arc,
     time::{Duration, Instant},
@@ -27,10 +29,9 @@ use rustix::{
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
 use self::{
-    backoff::Backoff,
     control::{Downward, ToLauncher},
     layout::Layout,
-    process::Process,
+    slot::Slot,
 };
 use crate::{
     clock,
@@ -100,28 +101,6 @@ struct Launcher {
     /// Whether a server has served yet. One that never did will not do better when started again.
     served: bool,
     workers: Vec<(usize, Slot)>,
-}
-
-/// One process that should run, and when to start it if it does not.
-#[derive(Default)]
-struct Slot {
-    running: Option<Process>,
-    due: Option<Instant>,
-    backoff: Backoff,
-    parked: bool,
-    resume: bool,
-    resumed: Vec<Instant>,
-    generation: u64,
-}
-
-impl Slot {
-    fn due_now() -> Self {
-        Self { due: Some(clock::monotonic()), ..Self::default() }
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.running.is_none() && self.due.is_some_and(|due| due <= now)
-    }
 }
 
 impl Launcher {
@@ -302,7 +281,7 @@ impl Launcher {
         self.served = true;
         if let Some(path) = &self.addresses
             && let Err(error) =
-                write_whole(path, &serde_json::to_vec(addresses).unwrap_or_default())
+                addresses::write_whole(path, &serde_json::to_vec(addresses).unwrap_or_default())
         {
             tracing::error!(path = %path.display(), %error, "the addresses cannot be written");
         }
@@ -339,7 +318,7 @@ impl Launcher {
     /// Notes who has ended. An exit code, if the appliance cannot go on.
     fn reap(&mut self) -> Option<ExitCode> {
         let now = clock::monotonic();
-        if let Some(status) = ended(&mut self.server) {
+        if let Some(status) = self.server.ended() {
             self.control = None;
             if status.code() == Some(EXIT_CONFIG.into()) && !self.served {
                 tracing::error!("the server refuses the configuration");
@@ -357,7 +336,7 @@ impl Launcher {
             self.server.due = Some(now + wait);
         }
         for index in 0..self.workers.len() {
-            let Some(status) = ended(&mut self.workers[index].1) else { continue };
+            let Some(status) = self.workers[index].1.ended() else { continue };
             self.worker_ended(index, status, now);
         }
         None
@@ -401,10 +380,10 @@ impl Launcher {
         let mut limit = clock::monotonic() + self.config.limits.drain + GRACE;
         let mut killed = false;
         loop {
-            let server = ended(&mut self.server).is_none() && self.server.running.is_some();
+            let server = self.server.ended().is_none() && self.server.running.is_some();
             let slots = self.workers.iter_mut().map(|(_, slot)| slot);
             let workers =
-                slots.filter_map(|slot| ended(slot).is_none().then_some(slot.running.is_some()));
+                slots.filter_map(|slot| slot.ended().is_none().then_some(slot.running.is_some()));
             let workers = workers.filter(|running| *running).count();
             if !server && workers == 0 {
                 break;
@@ -443,25 +422,4 @@ impl Launcher {
         all.filter_map(|slot| slot.running.as_ref())
             .for_each(|process| process.signal(Signal::KILL));
     }
-}
-
-/// The exit status of a slot's process, if it has ended.
-fn ended(slot: &mut Slot) -> Option<ExitStatus> {
-    let status = slot.running.as_mut()?.ended()?;
-    slot.running = None;
-    Some(status)
-}
-
-/// Writes a file so that a reader sees all of it or nothing. Follows no link: the directory may be
-/// the server's.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&beside)?;
-    file.write_all(bytes)?;
-    fs::rename(&beside, path)
 }

@@ -1,5 +1,8 @@
 //! From what is written to what is meant: names resolved, bounds checked, contradictions refused.
 
+mod grant;
+mod issuer;
+
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
@@ -7,14 +10,8 @@ use std::{
 };
 
 use mintwarden_hsm_config::device::Device;
-use mintwarden_worker::{Algorithm, IssuerName, claims::Profile};
 
-use super::{Config, ConfigError, Grant, Issuer, Limits, Listen, Role, Tls, Users, file, fixed};
-use crate::identity::Caller;
-
-/// R, the longest time a verifier keeps a JWKS without asking again (DESIGN.md "Rotation timing").
-const VERIFIER_REFRESH: Duration = Duration::from_secs(66 * 60);
-const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+use super::{Config, ConfigError, Limits, Listen, Tls, Users, file, fixed};
 
 /// One file's directory and name, for paths and for errors.
 struct Context<'a> {
@@ -88,12 +85,12 @@ pub(super) fn resolve(file: file::File, path: &Path) -> Result<Config, ConfigErr
     let tls = file.tls.map(|tls| resolve_tls(&cx, tls)).transpose()?;
     let listen = resolve_listen(&cx, file.listen, tls.is_some())?;
     let devices = resolve_devices(&cx, file.device, file.dev)?;
-    let issuers = resolve_issuers(&cx, file.issuer, &devices)?;
+    let issuers = issuer::resolve_issuers(&cx, file.issuer, &devices)?;
     let grants = file
         .grant
         .into_iter()
         .enumerate()
-        .map(|(index, grant)| resolve_grant(&cx, index, grant, &issuers, tls.as_ref()))
+        .map(|(index, grant)| grant::resolve_grant(&cx, index, grant, &issuers, tls.as_ref()))
         .collect::<Result<_, _>>()?;
     Ok(Config {
         path: path.to_owned(),
@@ -211,231 +208,6 @@ fn resolve_devices(
         return Err(cx.error("device", "there is none", "add a [[device]]"));
     }
     Ok(devices)
-}
-
-fn resolve_issuers(
-    cx: &Context<'_>,
-    entries: Vec<file::Issuer>,
-    devices: &[Device],
-) -> Result<Vec<Issuer>, ConfigError> {
-    let mut issuers: Vec<Issuer> = Vec::new();
-    for entry in entries {
-        let issuer = resolve_issuer(cx, entry, devices)?;
-        if issuers.iter().any(|other| other.name() == issuer.name()) {
-            return Err(cx.error(
-                format!("issuer.{}", issuer.name()),
-                "is defined twice",
-                "give each issuer a name of its own",
-            ));
-        }
-        issuers.push(issuer);
-    }
-    if issuers.is_empty() {
-        return Err(cx.error("issuer", "there is none", "add an [[issuer]]"));
-    }
-    Ok(issuers)
-}
-
-fn resolve_issuer(
-    cx: &Context<'_>,
-    entry: file::Issuer,
-    devices: &[Device],
-) -> Result<Issuer, ConfigError> {
-    let at = |key: &str| format!("issuer.{}.{key}", entry.name);
-    let name = IssuerName::parse(&entry.name).map_err(|e| {
-        cx.error(at("name"), e.to_string(), "use a-z, 0-9 and '-', at most 63 characters")
-    })?;
-    let known = || devices.iter().map(|d| d.name.to_string()).collect::<Vec<_>>().join(", ");
-    if entry.devices.is_empty() {
-        return Err(cx.error(
-            at("devices"),
-            "names no device",
-            format!("name one or more of: {}", known()),
-        ));
-    }
-    for (index, device) in entry.devices.iter().enumerate() {
-        if !devices.iter().any(|d| d.name.as_str() == device) {
-            return Err(cx.error(
-                at("devices"),
-                format!("there is no device {device:?}"),
-                format!("name one or more of: {}", known()),
-            ));
-        }
-        if entry.devices[..index].contains(device) {
-            return Err(cx.error(
-                at("devices"),
-                format!("{device:?} is named twice"),
-                "name each device once",
-            ));
-        }
-    }
-    if let Some(profile) = entry.profile.as_deref().filter(|profile| *profile != "txn-token") {
-        return Err(cx.error(
-            at("profile"),
-            format!("{profile:?} is not a profile"),
-            "use \"txn-token\" or leave it out",
-        ));
-    }
-    let algorithm = match &entry.algorithm {
-        None => Algorithm::default(),
-        Some(name) => Algorithm::from_name(name).ok_or_else(|| {
-            cx.error(at("algorithm"), format!("{name:?} is not supported"), "use \"ES256\"")
-        })?,
-    };
-    let strings = |key: &str, values: &[String], may_be_empty: bool| {
-        if values.iter().any(String::is_empty) || (values.is_empty() && !may_be_empty) {
-            return Err(cx.error(
-                at(key),
-                "is empty or has an empty value",
-                "list the allowed values",
-            ));
-        }
-        Ok(())
-    };
-    strings("audience", &entry.audience, false)?;
-    strings("req_wl", &entry.req_wl, true)?;
-    if entry.iss.is_empty() {
-        return Err(cx.error(at("iss"), "is empty", "write the issuer's `iss` value, a URI"));
-    }
-    let required = entry
-        .required
-        .clone()
-        .unwrap_or_else(|| Profile::DEFAULT_REQUIRED.map(str::to_owned).to_vec());
-    strings("required", &required, true)?;
-    let lifetime = cx.duration(
-        &at("max_token_lifetime"),
-        entry.max_token_lifetime.clone(),
-        Duration::from_secs(300),
-        MAX_TOKEN_LIFETIME,
-    )?;
-    if lifetime.subsec_nanos() != 0 {
-        return Err(cx.error(
-            at("max_token_lifetime"),
-            "is not in whole seconds",
-            "NumericDates have whole seconds",
-        ));
-    }
-    let jwks_max_age = cx.duration(
-        &at("jwks_max_age"),
-        entry.jwks_max_age.clone(),
-        Duration::from_secs(600),
-        VERIFIER_REFRESH,
-    )?;
-    Ok(Issuer {
-        standbys: cx.bounded(&at("standbys"), entry.standbys, 1, 1..=3)?,
-        profile: Profile {
-            issuer: name,
-            algorithm,
-            required,
-            max_token_lifetime: lifetime,
-            skew: fixed::SKEW,
-            max_claims_bytes: cx.bounded(
-                &at("max_claims_bytes"),
-                entry.max_claims_bytes,
-                Profile::DEFAULT_MAX_CLAIMS_BYTES,
-                64..=65_536,
-            )?,
-            max_act_depth: cx.bounded(
-                &at("max_act_depth"),
-                entry.max_act_depth,
-                Profile::DEFAULT_MAX_ACT_DEPTH,
-                0..=32,
-            )?,
-            iss: entry.iss,
-            audience: entry.audience,
-            req_wl: entry.req_wl,
-        },
-        devices: entry.devices,
-        jwks_max_age,
-    })
-}
-
-fn resolve_grant(
-    cx: &Context<'_>,
-    index: usize,
-    grant: file::Grant,
-    issuers: &[Issuer],
-    tls: Option<&Tls>,
-) -> Result<Grant, ConfigError> {
-    let at = |key: &str| format!("grant[{index}].{key}");
-    let to = grant
-        .to
-        .iter()
-        .map(|text| {
-            let caller = Caller::parse(text).map_err(|e| {
-                cx.error(
-                    at("to"),
-                    format!("{text:?}: {e}"),
-                    "write a SPIFFE ID, a DNS name or \"unix:uid=N\"",
-                )
-            })?;
-            if let (Caller::Spiffe(id), Some(tls)) = (&caller, tls)
-                && id.trust_domain() != &tls.trust_domain
-            {
-                let what = format!("{text:?} is not of the trust domain {}", tls.trust_domain);
-                return Err(cx.error(
-                    at("to"),
-                    what,
-                    "grant to identities of tls.trust_domain only",
-                ));
-            }
-            Ok(caller)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    if to.is_empty() {
-        return Err(cx.error(
-            at("to"),
-            "names nobody",
-            "name at least one caller, or remove the grant",
-        ));
-    }
-    if grant.role == Role::Custodian {
-        if to.iter().any(|caller| matches!(caller, Caller::Unix(_))) {
-            return Err(cx.error(
-                at("to"),
-                "a custodian cannot be a unix user",
-                "give the custodian a certificate",
-            ));
-        }
-        if grant.person.as_deref().is_none_or(str::is_empty) {
-            return Err(cx.error(
-                at("person"),
-                "is missing",
-                "name the person behind these identities",
-            ));
-        }
-    } else if grant.person.is_some() {
-        return Err(cx.error(at("person"), "is only for custodians", "remove it"));
-    }
-    let all = || issuers.iter().map(|issuer| issuer.name().clone()).collect();
-    let issuers = match grant.issuers {
-        None if grant.role == Role::Signer => {
-            return Err(cx.error(
-                at("issuers"),
-                "is missing",
-                "name the issuers that this signer may use",
-            ));
-        }
-        None => all(),
-        Some(names) => names
-            .iter()
-            .map(|name| {
-                issuers
-                    .iter()
-                    .map(Issuer::name)
-                    .find(|issuer| issuer.as_str() == name)
-                    .cloned()
-                    .ok_or_else(|| {
-                        cx.error(
-                            at("issuers"),
-                            format!("there is no issuer {name:?}"),
-                            "name configured issuers only",
-                        )
-                    })
-            })
-            .collect::<Result<_, _>>()?,
-    };
-    Ok(Grant { role: grant.role, person: grant.person, to, issuers })
 }
 
 fn resolve_limits(cx: &Context<'_>, limits: file::Limits) -> Result<Limits, ConfigError> {

@@ -1,0 +1,150 @@
+//! Issuers.
+
+use std::time::Duration;
+
+use mintwarden_hsm_config::device::Device;
+use mintwarden_worker::{Algorithm, IssuerName, claims::Profile};
+
+use super::Context;
+use crate::config::{ConfigError, Issuer, file, fixed};
+
+/// R, the longest time a verifier keeps a JWKS without asking again (DESIGN.md "Rotation timing").
+const VERIFIER_REFRESH: Duration = Duration::from_secs(66 * 60);
+const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn resolve_issuers(
+    cx: &Context<'_>,
+    entries: Vec<file::Issuer>,
+    devices: &[Device],
+) -> Result<Vec<Issuer>, ConfigError> {
+    let mut issuers: Vec<Issuer> = Vec::new();
+    for entry in entries {
+        let issuer = resolve_issuer(cx, entry, devices)?;
+        if issuers.iter().any(|other| other.name() == issuer.name()) {
+            return Err(cx.error(
+                format!("issuer.{}", issuer.name()),
+                "is defined twice",
+                "give each issuer a name of its own",
+            ));
+        }
+        issuers.push(issuer);
+    }
+    if issuers.is_empty() {
+        return Err(cx.error("issuer", "there is none", "add an [[issuer]]"));
+    }
+    Ok(issuers)
+}
+
+fn resolve_issuer(
+    cx: &Context<'_>,
+    entry: file::Issuer,
+    devices: &[Device],
+) -> Result<Issuer, ConfigError> {
+    let at = |key: &str| format!("issuer.{}.{key}", entry.name);
+    let name = IssuerName::parse(&entry.name).map_err(|e| {
+        cx.error(at("name"), e.to_string(), "use a-z, 0-9 and '-', at most 63 characters")
+    })?;
+    let known = || devices.iter().map(|d| d.name.to_string()).collect::<Vec<_>>().join(", ");
+    if entry.devices.is_empty() {
+        return Err(cx.error(
+            at("devices"),
+            "names no device",
+            format!("name one or more of: {}", known()),
+        ));
+    }
+    for (index, device) in entry.devices.iter().enumerate() {
+        if !devices.iter().any(|d| d.name.as_str() == device) {
+            return Err(cx.error(
+                at("devices"),
+                format!("there is no device {device:?}"),
+                format!("name one or more of: {}", known()),
+            ));
+        }
+        if entry.devices[..index].contains(device) {
+            return Err(cx.error(
+                at("devices"),
+                format!("{device:?} is named twice"),
+                "name each device once",
+            ));
+        }
+    }
+    if let Some(profile) = entry.profile.as_deref().filter(|profile| *profile != "txn-token") {
+        return Err(cx.error(
+            at("profile"),
+            format!("{profile:?} is not a profile"),
+            "use \"txn-token\" or leave it out",
+        ));
+    }
+    let algorithm = match &entry.algorithm {
+        None => Algorithm::default(),
+        Some(name) => Algorithm::from_name(name).ok_or_else(|| {
+            cx.error(at("algorithm"), format!("{name:?} is not supported"), "use \"ES256\"")
+        })?,
+    };
+    let strings = |key: &str, values: &[String], may_be_empty: bool| {
+        if values.iter().any(String::is_empty) || (values.is_empty() && !may_be_empty) {
+            return Err(cx.error(
+                at(key),
+                "is empty or has an empty value",
+                "list the allowed values",
+            ));
+        }
+        Ok(())
+    };
+    strings("audience", &entry.audience, false)?;
+    strings("req_wl", &entry.req_wl, true)?;
+    if entry.iss.is_empty() {
+        return Err(cx.error(at("iss"), "is empty", "write the issuer's `iss` value, a URI"));
+    }
+    let required = entry
+        .required
+        .clone()
+        .unwrap_or_else(|| Profile::DEFAULT_REQUIRED.map(str::to_owned).to_vec());
+    strings("required", &required, true)?;
+    let lifetime = cx.duration(
+        &at("max_token_lifetime"),
+        entry.max_token_lifetime.clone(),
+        Duration::from_secs(300),
+        MAX_TOKEN_LIFETIME,
+    )?;
+    if lifetime.subsec_nanos() != 0 {
+        return Err(cx.error(
+            at("max_token_lifetime"),
+            "is not in whole seconds",
+            "NumericDates have whole seconds",
+        ));
+    }
+    let jwks_max_age = cx.duration(
+        &at("jwks_max_age"),
+        entry.jwks_max_age.clone(),
+        Duration::from_secs(600),
+        VERIFIER_REFRESH,
+    )?;
+    Ok(Issuer {
+        standbys: cx.bounded(&at("standbys"), entry.standbys, 1, 1..=3)?,
+        profile: Profile {
+            issuer: name,
+            algorithm,
+            required,
+            max_token_lifetime: lifetime,
+            skew: fixed::SKEW,
+            max_claims_bytes: cx.bounded(
+                &at("max_claims_bytes"),
+                entry.max_claims_bytes,
+                Profile::DEFAULT_MAX_CLAIMS_BYTES,
+                64..=65_536,
+            )?,
+            max_act_depth: cx.bounded(
+                &at("max_act_depth"),
+                entry.max_act_depth,
+                Profile::DEFAULT_MAX_ACT_DEPTH,
+                0..=32,
+            )?,
+            iss: entry.iss,
+            audience: entry.audience,
+            req_wl: entry.req_wl,
+        },
+        devices: entry.devices,
+        jwks_max_age,
+    })
+}
