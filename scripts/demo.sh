@@ -7,8 +7,8 @@
 cd "$repo"
 
 scripts/setup.sh build run
-phase "build" cargo build --locked --bins -p mintwarden -p mintwarden-pkcs11 -p mintwardenctl
-phase "build the demo" cargo build --locked -p mintwarden-tests --example demo
+# As `make test` builds, so that each dependency is compiled once for both.
+phase "build" cargo build --workspace --locked --lib --bins --examples
 
 built=$(target_dir)/debug
 "$built/mintwarden" dev -- "$built/examples/demo" target/demo

@@ -6,5 +6,5 @@
 cd "$repo"
 
 scripts/setup.sh build run
-cargo build --locked --bins -p mintwarden -p mintwarden-pkcs11 -p mintwardenctl
+cargo build --workspace --locked --lib --bins --examples
 exec "$(target_dir)/debug/mintwarden" dev "$@"
