@@ -3,13 +3,13 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use mintwarden_benches::payload::{TRUST_DOMAIN, typical};
+use mintwarden_tests::{ISS, ISSUER, TRUST_DOMAIN, claims::trade};
 use mintwarden_worker::{Algorithm, IssuerName, claims::Profile, clock};
 
 fn profile() -> Profile {
     Profile {
-        issuer: IssuerName::parse("payments-tts").expect("a valid name"),
-        iss: format!("https://tts.{TRUST_DOMAIN}"),
+        issuer: IssuerName::parse(ISSUER).expect("a valid name"),
+        iss: ISS.to_owned(),
         algorithm: Algorithm::ES256,
         audience: vec![TRUST_DOMAIN.to_owned()],
         required: Profile::DEFAULT_REQUIRED.map(str::to_owned).to_vec(),
@@ -22,7 +22,7 @@ fn profile() -> Profile {
 }
 
 fn claims(c: &mut Criterion) {
-    let (profile, payload, now) = (profile(), typical(0), clock::wall());
+    let (profile, payload, now) = (profile(), trade(0).to_json(), clock::wall());
     profile.check(&payload, now).expect("a typical payload is within the profile");
     let mut group = c.benchmark_group("claims");
     group.throughput(Throughput::Bytes(payload.len() as u64));

@@ -7,7 +7,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
-use mintwarden_benches::payload::typical;
+use mintwarden_tests::claims::trade;
 use mintwarden_worker::{
     jwk::PublicJwk,
     jws::{self, ProtectedHeader},
@@ -17,7 +17,7 @@ fn jws(c: &mut Criterion) {
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key pair");
     let public = PublicJwk::from_sec1(pair.public_key().as_ref()).expect("a point of the curve");
     let header = ProtectedHeader::new(public.algorithm(), &public.kid());
-    let payload = typical(0);
+    let payload = trade(0).to_json();
     let input = jws::signing_input(header.encoded(), &payload);
     let signature = pair.sign(&SystemRandom::new(), &input).expect("a signature");
     assert!(public.verifies(&input, signature.as_ref()));

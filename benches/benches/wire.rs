@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use mintwarden_benches::payload;
 use mintwarden_client::Bytes;
+use mintwarden_tests::claims::trade;
 use mintwarden_worker::wire::{
     Answer, Ask, Facts, FromWorker, Sign, SignItem, SignOutcome, Signature, Signed, ToWorker,
 };
@@ -18,7 +18,7 @@ fn request() -> ToWorker {
         ask: Some(Ask::Sign(Sign {
             issuer: "payments-tts".to_owned(),
             handle: Bytes::from_static(&[7; 16]),
-            claims: payload::batch(BATCH),
+            claims: (0..BATCH as u64).map(|n| trade(n).to_json()).collect(),
             within_ms: 1000,
         })),
     }

@@ -1,9 +1,6 @@
 //! Why there is nothing to report.
 
-use std::io;
-
-use mintwarden::dev::pki::PkiError;
-use mintwarden_hsm_config::provision::ProvisionError;
+use std::{io, process::ExitStatus, time::Duration};
 
 /// Why a measurement did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -17,32 +14,24 @@ pub enum BenchError {
         /// What it said.
         error: io::Error,
     },
-    /// The programs that are measured could not be built, or are not there.
-    #[error("{0}; run `make bench`, or build mintwarden and mintwarden-pkcs11 with this profile")]
-    Programs(String),
-    /// No throw-away PKCS#11 token.
-    #[error(transparent)]
-    Token(#[from] ProvisionError),
-    /// No throw-away certificates.
-    #[error(transparent)]
-    Pki(#[from] PkiError),
-    /// The appliance did not start, or ended.
-    #[error("the appliance is not there ({problem}); its log says:\n{log}")]
-    Appliance {
-        /// What was seen.
-        problem: String,
-        /// Its log so far.
-        log: String,
-    },
+    /// The programs that are measured could not be built.
+    #[error("building the programs that are measured failed ({0}); cargo says why above")]
+    Programs(ExitStatus),
     /// A call failed. Under the load of a benchmark none may.
     #[error("a call to the appliance failed: {0}")]
     Client(#[from] mintwarden_client::Error),
     /// The raw loop failed.
     #[error("the raw loop failed: {0}")]
     Raw(String),
+    /// The load generator failed.
+    #[error("the load generator failed: {0}")]
+    Load(#[from] tokio::task::JoinError),
+    /// Nothing was released within the time that counted.
+    #[error("not a single token came within {0:?}; measure for longer")]
+    Nothing(Duration),
     /// The appliance gave something that is not a good token.
     #[error("the appliance gave a token that does not verify: {0}")]
-    Sample(String),
+    Token(String),
 }
 
 /// Says what was tried when the operating system refused.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use mintwarden_client::{Bytes, Issuer, Token};
+use mintwarden_tests::claims;
 use serde::Serialize;
 use tokio::{task::JoinSet, time::sleep};
 
@@ -17,7 +18,6 @@ use crate::{
     cpu::{CpuTimes, Processes},
     error::BenchError,
     options::Timing,
-    payload,
     statistics::Latencies,
 };
 
@@ -26,6 +26,9 @@ const SAMPLE_EVERY: u64 = 64;
 
 /// Bound on the tokens that each task keeps to be looked at.
 const SAMPLES: usize = 16;
+
+/// Batches in flight, as the budget has it.
+pub const IN_FLIGHT: usize = 4;
 
 /// How the load is put on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -65,7 +68,7 @@ pub struct Loaded {
     pub elapsed: Duration,
     /// Processor time taken.
     pub cpu: CpuTimes,
-    /// Some of the tokens, also from the warm-up, for [`sample`](crate::sample).
+    /// Some of the tokens, also from the warm-up, to be verified.
     #[serde(skip)]
     pub sample: Vec<Token>,
 }
@@ -101,7 +104,11 @@ pub async fn run(
     sleep(timing.measure).await;
     let end = reading()?;
     let sample = load.stop().await?;
-    Ok(Loaded { tokens: end.0 - start.0, elapsed: end.1 - start.1, cpu: end.2 - start.2, sample })
+    let (tokens, elapsed, cpu) = (end.0 - start.0, end.1 - start.1, end.2 - start.2);
+    if tokens == 0 {
+        return Err(BenchError::Nothing(elapsed));
+    }
+    Ok(Loaded { tokens, elapsed, cpu, sample })
 }
 
 /// A load that is being put on.
@@ -124,14 +131,15 @@ impl Load {
         let mut tasks = JoinSet::new();
         match shape {
             Shape::Batches { size, in_flight } => {
-                for _ in 0..in_flight {
-                    let claims = payload::batch(size);
+                for task in 0..in_flight {
+                    let numbers = task * size..(task + 1) * size;
+                    let claims = numbers.map(|n| claims::trade(n as u64).to_json()).collect();
                     tasks.spawn(batches(issuer.clone(), claims, Arc::clone(&shared)));
                 }
             }
             Shape::Joined { tasks: callers } => {
                 for caller in 0..callers {
-                    let claims = payload::typical(caller);
+                    let claims = claims::trade(caller as u64).to_json();
                     tasks.spawn(singles(issuer.clone(), claims, Arc::clone(&shared)));
                 }
             }
@@ -153,7 +161,7 @@ impl Load {
         self.shared.stop.store(true, Ordering::Relaxed);
         let mut sample = Vec::new();
         while let Some(joined) = self.tasks.join_next().await {
-            let tokens = joined.map_err(|error| BenchError::Sample(error.to_string()))??;
+            let tokens = joined??;
             sample.extend(tokens);
         }
         Ok(sample)
@@ -205,7 +213,7 @@ pub async fn one_by_one(issuer: &Issuer, timing: &Timing) -> Result<Latencies, B
     let (warm_up, measure) = (timing.warm_up, timing.measure);
     // On a task, as a server's handlers are; not on the thread that blocks on all of this.
     let calls = tokio::spawn(async move {
-        let claims = payload::typical(0);
+        let claims = claims::trade(0).to_json();
         let start = Instant::now();
         let mut durations = Vec::new();
         while start.elapsed() < warm_up + measure {
@@ -217,8 +225,7 @@ pub async fn one_by_one(issuer: &Issuer, timing: &Timing) -> Result<Latencies, B
         }
         Ok::<_, BenchError>(durations)
     });
-    let durations = calls.await.map_err(|error| BenchError::Sample(error.to_string()))??;
-    Latencies::of(durations).ok_or_else(|| BenchError::Sample("no call was counted".to_owned()))
+    Latencies::of(calls.await??).ok_or(BenchError::Nothing(measure))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]

@@ -11,6 +11,7 @@ use clap::Parser as _;
 use mintwarden_benches::{
     error::{BenchError, system},
     options::{Options, Role},
+    profile,
     raw::child,
     report::Report,
     run::{self, Findings},
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = match &options.role {
         Some(Role::Raw(arguments)) => child::serve(arguments),
+        Some(Role::Profile(arguments)) => wait(profile::run(arguments)),
         None => measure(&options),
     };
     match outcome {
@@ -35,8 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(options: &Options) -> Result<(), BenchError> {
-    let runtime = tokio::runtime::Runtime::new().map_err(system("tokio"))?;
-    let findings = runtime.block_on(run::run(options.timing()))?;
+    let findings = wait(run::run(options.timing()))?;
     let report = Report::new(&findings);
     write!(io::stdout(), "{}", Text { findings: &findings, report: &report })
         .map_err(system("standard output"))?;
@@ -44,6 +45,10 @@ fn measure(options: &Options) -> Result<(), BenchError> {
         Some(path) => write_json(path, &findings, &report),
         None => Ok(()),
     }
+}
+
+fn wait<T>(work: impl Future<Output = Result<T, BenchError>>) -> Result<T, BenchError> {
+    tokio::runtime::Runtime::new().map_err(system("tokio"))?.block_on(work)
 }
 
 fn write_json(path: &Path, findings: &Findings, report: &Report) -> Result<(), BenchError> {

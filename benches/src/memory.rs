@@ -23,7 +23,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`BenchError::System`] if one of them is gone.
-    pub fn of(ids: &[u32]) -> Result<Self, BenchError> {
+    pub fn of(ids: &[i32]) -> Result<Self, BenchError> {
         let mut sum = Self { rss: 0, peak: 0, pss: Some(0) };
         for id in ids {
             let directory = Path::new("/proc").join(id.to_string());
@@ -72,8 +72,9 @@ mod tests {
 
     #[test]
     fn this_process_occupies_something() {
-        let memory = Memory::of(&[std::process::id()]).expect("it is there");
+        let id = i32::try_from(std::process::id()).expect("process IDs fit");
+        let memory = Memory::of(&[id]).expect("it is there");
         assert!(memory.rss > 0 && memory.peak >= memory.rss);
-        assert!(Memory::of(&[u32::MAX]).is_err());
+        assert!(Memory::of(&[i32::MAX]).is_err());
     }
 }

@@ -5,35 +5,37 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 
-use crate::raw::child;
+use crate::{profile, raw::child};
 
 /// Measures the appliance beside raw loops on the same kind of device, and prints the budget.
 #[derive(Debug, Parser)]
-#[command(name = "mintwarden-benches", version)]
+#[command(name = "mintwarden-benches", version, args_conflicts_with_subcommands = true)]
 pub struct Options {
     /// Short and rough: slices of one second, one round.
     #[arg(long)]
     pub quick: bool,
     /// How often each measurement is made, raw and product in turn; medians are reported.
-    #[arg(long, default_value_t = 3, conflicts_with = "quick", value_name = "N")]
+    #[arg(long, default_value_t = 7, conflicts_with = "quick", value_name = "N")]
     pub rounds: usize,
     /// Length of each measurement, in seconds.
-    #[arg(long, default_value_t = 5.0, conflicts_with = "quick", value_name = "SECONDS")]
+    #[arg(long, default_value_t = 2.0, conflicts_with = "quick", value_name = "SECONDS")]
     pub measure: f64,
     /// Write the figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Started by this program, never by hand.
+    /// Something else.
     #[command(subcommand)]
     pub role: Option<Role>,
 }
 
-/// What a process is that this program starts.
+/// What else this program does.
 #[derive(Debug, Subcommand)]
 pub enum Role {
-    /// The raw loop.
+    /// The raw loop; started by this program, never by hand.
     #[command(hide = true)]
     Raw(child::Arguments),
+    /// Put one load on an appliance of its own, for a profiler to look at.
+    Profile(profile::Arguments),
 }
 
 /// How long things are measured.
@@ -57,7 +59,7 @@ impl Options {
         if self.quick {
             return Timing { warm_up: second / 4, measure: second, rounds: 1, starts: 3 };
         }
-        let measure = Duration::try_from_secs_f64(self.measure).unwrap_or(5 * second);
-        Timing { warm_up: second.min(measure), measure, rounds: self.rounds.max(1), starts: 9 }
+        let measure = Duration::try_from_secs_f64(self.measure).unwrap_or(2 * second);
+        Timing { warm_up: measure.min(second / 2), measure, rounds: self.rounds.max(1), starts: 9 }
     }
 }

@@ -7,19 +7,19 @@
 use std::{fs, thread, time::Duration};
 
 use mintwarden_client::{Issuer, Token};
+use mintwarden_tests::{Appliance, ISSUER, Verifier, claims};
 use serde::Serialize;
 use tokio::{task::block_in_place, time::sleep};
 
 use crate::{
-    appliance::{ISSUER, Site},
     cpu::Processes,
     error::BenchError,
-    load::{self, Load, Loaded, Shape},
+    load::{self, IN_FLIGHT, Load, Loaded, Shape},
     memory::Memory,
     options::Timing,
-    programs::Programs,
+    programs,
     raw::{Raw, RawLoop, Work, sessions},
-    sample, start,
+    start,
     statistics::Latencies,
 };
 
@@ -31,8 +31,6 @@ pub const SHAPES: [Shape; 5] = [
     Shape::Batches { size: 256, in_flight: IN_FLIGHT },
     Shape::Joined { tasks: 64 },
 ];
-
-const IN_FLIGHT: usize = 4;
 
 /// What memory is read under: the most that the budget's loads have in hand.
 const FULL_LOAD: Shape = Shape::Batches { size: 256, in_flight: IN_FLIGHT };
@@ -104,33 +102,33 @@ pub struct Idle {
 ///
 /// # Errors
 /// [`BenchError`] if something could not be measured; never for what was measured.
+///
+/// # Panics
+/// If the appliance cannot be provisioned or started.
 pub async fn run(timing: Timing) -> Result<Findings, BenchError> {
-    let programs = block_in_place(Programs::ready)?;
+    block_in_place(programs::make)?;
     let machine = Machine::look();
-    let site = Site::provision(&programs)?;
-    let mut raw = RawLoop::start(&programs, &site.directory().join("raw"))?;
+    let mut appliance = Appliance::softhsm().start_initialised().await;
+    let mut raw = RawLoop::start(&appliance.file("raw"))?;
+    let issuer = appliance.builder(appliance.tts()).connect().await?.issuer(ISSUER);
+    issuer.sign(claims::trade(0)).await?;
+    let (processes, verifier) = (Processes::of(&appliance), appliance.verifier(ISSUER).await);
 
-    let mut appliance = site.start()?;
-    let addresses = block_in_place(|| appliance.serving())?;
-    site.init(&addresses).await?;
-    let issuer = site.signer(&addresses).await?.issuer(ISSUER);
-    issuer.sign(crate::payload::typical(0)).await?;
-    let processes = appliance.processes()?;
-
-    let (mut rounds, mut tokens) = (Vec::new(), Vec::new());
+    let (mut rounds, mut verified) = (Vec::new(), 0);
     for number in 1..=timing.rounds {
         say(&format!("round {number} of {}", timing.rounds));
-        rounds.push(round(&timing, &mut raw, &issuer, &processes, &mut tokens).await?);
+        let (round, tokens) = round(&timing, &mut raw, &issuer, &processes).await?;
+        rounds.push(round);
+        verified += verify(&verifier, &tokens)?;
     }
     say("memory");
     let memory = memory(&timing, &issuer, &processes).await?;
-    let verified = sample::verify(&issuer, &tokens).await?;
-    drop(appliance);
+    appliance.stop().await;
 
     say("start to first signature");
     let mut starts = Vec::new();
     for _ in 0..timing.starts {
-        starts.push(start::first_signature(&site).await?);
+        starts.push(start::first_signature(&mut appliance).await?);
     }
     Ok(Findings { machine, timing, rounds, memory, starts, verified })
 }
@@ -140,13 +138,12 @@ async fn round(
     raw: &mut RawLoop,
     issuer: &Issuer,
     processes: &Processes,
-    tokens: &mut Vec<Token>,
-) -> Result<Round, BenchError> {
+) -> Result<(Round, Vec<Token>), BenchError> {
     let mut measure = |work| block_in_place(|| raw.measure(work, timing));
     say("  plain C_Sign");
     let plain = measure(Work::Sign)?;
     let mut before = measure(Work::SignAndVerify)?;
-    let mut loads = Vec::new();
+    let (mut loads, mut tokens) = (Vec::new(), Vec::new());
     for shape in SHAPES {
         say(&format!("  {shape}"));
         let mut product = load::run(issuer, shape, timing, processes).await?;
@@ -161,7 +158,15 @@ async fn round(
     let after = measure(Work::OneByOne)?;
     let missing = || BenchError::Raw("it timed no single operations".to_owned());
     let raw = Raw::between(&before, &after).latencies.ok_or_else(missing)?;
-    Ok(Round { plain, loads, idle: Idle { product, raw } })
+    Ok((Round { plain, loads, idle: Idle { product, raw } }, tokens))
+}
+
+/// Whether these are good tokens, by an independent library; how many they are.
+fn verify(verifier: &Verifier, tokens: &[Token]) -> Result<usize, BenchError> {
+    tokens
+        .iter()
+        .try_for_each(|token| verifier.verify(token).map(drop).map_err(BenchError::Token))?;
+    Ok(tokens.len())
 }
 
 /// The most that is seen under full load, when all other loads have left their mark.

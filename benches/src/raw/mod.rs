@@ -15,13 +15,13 @@ use std::{
     time::Duration,
 };
 
-use mintwarden_hsm_config::{model::Model, provision::SoftHsm};
+use mintwarden_hsm_config::model::Model;
+use mintwarden_tests::Token;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{BenchError, system},
     options::Timing,
-    programs::Programs,
     statistics::Latencies,
 };
 
@@ -85,8 +85,12 @@ impl RawLoop {
     ///
     /// # Errors
     /// [`BenchError`].
-    pub fn start(programs: &Programs, directory: &Path) -> Result<Self, BenchError> {
-        let token = SoftHsm::provision(directory, "raw", &programs.worker)?;
+    ///
+    /// # Panics
+    /// If no PKCS#11 token can be provisioned.
+    pub fn start(directory: &Path) -> Result<Self, BenchError> {
+        let token = Token::provision(directory, "raw");
+        let token = token.soft_hsm();
         let mut child = Command::new(env::current_exe().map_err(system("own path"))?)
             .arg("raw")
             .arg("--module")
