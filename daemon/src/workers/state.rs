@@ -70,7 +70,21 @@ pub struct Ready {
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     states: watch::Sender<State>,
-    latest: Mutex<Option<Arc<Wire>>>,
+    latest: Mutex<Latest>,
+}
+
+#[derive(Debug, Default)]
+struct Latest {
+    wire: Option<Arc<Wire>>,
+    ended: bool,
+    /// What the launcher said of the worker's end before its last words were read.
+    parked: Option<Reason>,
+}
+
+impl Latest {
+    fn is(&self, wire: &Arc<Wire>) -> bool {
+        self.wire.as_ref().is_some_and(|latest| Arc::ptr_eq(latest, wire))
+    }
 }
 
 impl Shared {
@@ -100,19 +114,20 @@ impl Shared {
 
     /// A fresh wire takes the place of the one before it, which is cut.
     pub(super) fn begin(&self, wire: &Arc<Wire>) {
-        let before = self.latest().replace(Arc::clone(wire));
-        if let Some(before) = before {
+        let latest = Latest { wire: Some(Arc::clone(wire)), ..Latest::default() };
+        let before = std::mem::replace(&mut *self.latest(), latest);
+        if let Some(before) = before.wire {
             before.cut("a fresh worker took its place");
         }
     }
 
-    fn latest(&self) -> MutexGuard<'_, Option<Arc<Wire>>> {
+    fn latest(&self) -> MutexGuard<'_, Latest> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, by: &Arc<Wire>, state: State) {
         let latest = self.latest();
-        if !latest.as_ref().is_some_and(|wire| Arc::ptr_eq(wire, by)) {
+        if !latest.is(by) {
             return;
         }
         self.states.send_if_modified(|now| {
@@ -142,8 +157,19 @@ impl Shared {
         self.set(wire, State::Down(Reason { reason: reason.into(), detail }));
     }
 
-    /// The launcher says that the worker ended and stays away. Why is kept if it said so itself.
+    /// The launcher says that the worker ended and stays away. The worker's own last words come
+    /// first: they say why.
     pub(super) fn parked(&self, reason: Reason) {
+        let mut latest = self.latest();
+        if latest.wire.is_some() && !latest.ended {
+            latest.parked = Some(reason);
+        } else {
+            self.park(reason);
+        }
+    }
+
+    /// Takes the launcher's word where the worker said nothing of the kind itself.
+    fn park(&self, reason: Reason) {
         self.states.send_if_modified(|now| {
             let ended = matches!(now, State::Starting | State::Down(_));
             if ended {
@@ -162,6 +188,13 @@ impl Shared {
             }
             served
         });
+        let mut latest = self.latest();
+        if latest.is(wire) {
+            latest.ended = true;
+            if let Some(reason) = latest.parked.take() {
+                self.park(reason);
+            }
+        }
     }
 
     pub(super) fn delayed(&self, reason: Reason) {
