@@ -88,6 +88,18 @@ pub fn own() -> Duration {
     clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }
 
+/// The processor time that everything on this machine has taken so far; what the hypervisor gave to
+/// other machines counts as taken.
+///
+/// # Errors
+/// [`BenchError::System`].
+pub fn machine() -> Result<Duration, BenchError> {
+    let path = "/proc/stat";
+    let text = fs::read_to_string(path).map_err(system(path))?;
+    busy(&text, rustix::param::clock_ticks_per_second())
+        .ok_or_else(|| system(path)(io::ErrorKind::InvalidData.into()))
+}
+
 /// The processor time that the process with this ID has taken so far, in whole clock ticks.
 fn of(id: i32) -> Result<Duration, BenchError> {
     let path = format!("/proc/{id}/stat");
@@ -103,8 +115,22 @@ fn parse(text: &str, ticks_per_second: u64) -> Option<Duration> {
     let mut fields = from_field_3.split_ascii_whitespace();
     let user: u64 = fields.nth(14 - 3)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
-    let tick = Duration::from_secs(1) / u32::try_from(ticks_per_second).ok()?;
-    tick.checked_mul(u32::try_from(user + system).ok()?)
+    ticks(user + system, ticks_per_second)
+}
+
+/// All of the first line of `/proc/stat` (proc(5)) but idle, waiting, and guests, who are counted as
+/// users already.
+fn busy(text: &str, ticks_per_second: u64) -> Option<Duration> {
+    let fields = text.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+    let fields: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+    let [user, nice, system, _idle, _waiting, irq, soft_irq, steal, ..] = fields[..] else {
+        return None;
+    };
+    ticks(user + nice + system + irq + soft_irq + steal, ticks_per_second)
+}
+
+fn ticks(count: u64, per_second: u64) -> Option<Duration> {
+    Some(Duration::from_millis(count.checked_mul(1000)? / per_second.max(1)))
 }
 
 #[cfg(test)]
@@ -120,6 +146,14 @@ mod tests {
         assert_eq!(parse(line, 100), Some(Duration::from_secs(4)));
         assert_eq!(parse("4711 (a) S 42", 100), None);
         assert_eq!(parse("", 100), None);
+    }
+
+    #[test]
+    fn reads_the_machine_s_line() {
+        let text = "cpu  100 20 30 4000 500 6 7 37 90 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(busy(text, 100), Some(Duration::from_secs(2)));
+        assert_eq!(busy("cpu  1 2 3", 100), None);
+        assert!(machine().expect("it is there") > own());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    cpu::{CpuTimes, Processes},
+    cpu::{self, CpuTimes, Processes},
     error::BenchError,
     options::Timing,
     statistics::Latencies,
@@ -68,6 +68,8 @@ pub struct Loaded {
     pub elapsed: Duration,
     /// Processor time taken.
     pub cpu: CpuTimes,
+    /// Processor time that all else on the machine took meanwhile.
+    pub others: Duration,
     /// Some of the tokens, also from the warm-up, to be verified.
     #[serde(skip)]
     pub sample: Vec<Token>,
@@ -99,7 +101,10 @@ pub async fn run(
 ) -> Result<Loaded, BenchError> {
     let load = Load::start(issuer, shape);
     sleep(timing.warm_up).await;
-    let reading = || Ok::<_, BenchError>((load.tokens(), Instant::now(), processes.cpu()?));
+    let reading = || {
+        let (cpu, machine) = (processes.cpu()?, cpu::machine()?);
+        Ok::<_, BenchError>((load.tokens(), Instant::now(), cpu, machine))
+    };
     let start = reading()?;
     sleep(timing.measure).await;
     let end = reading()?;
@@ -108,7 +113,8 @@ pub async fn run(
     if tokens == 0 {
         return Err(BenchError::Nothing(elapsed));
     }
-    Ok(Loaded { tokens, elapsed, cpu, sample })
+    let others = (end.3 - start.3).saturating_sub(cpu.total());
+    Ok(Loaded { tokens, elapsed, cpu, others, sample })
 }
 
 /// A load that is being put on.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::{
-    load::Shape,
+    load::{Loaded, Shape},
     run::{Compared, Findings, Round, SHAPES},
     statistics::median,
 };
@@ -17,6 +17,8 @@ pub struct Report {
     pub budget: Vec<Line>,
     /// Each load: rate, and where its processor time goes.
     pub loads: Vec<LoadLine>,
+    /// How many processors other programs kept busy meanwhile: what is much above none is noise.
+    pub others: f64,
 }
 
 /// One figure.
@@ -71,6 +73,9 @@ pub struct LoadLine {
     pub rate: f64,
     /// Of the raw loop with verification.
     pub ratio: f64,
+    /// What that would be by processor time: where other programs compete for the processors, rates also
+    /// tell who got more of them.
+    pub by_cpu: f64,
     /// All of it.
     pub cpu: f64,
     /// The raw loop's, with verification.
@@ -141,7 +146,11 @@ impl Report {
             Quantity::Millis(median(starts) * 1e3),
             Some(Target::AtMost(300.0)),
         ));
-        Self { budget, loads }
+        let others = rounds.iter().flat_map(|round| &round.loads).map(|load| {
+            let Loaded { others, elapsed, .. } = &load.product;
+            others.as_secs_f64() / elapsed.as_secs_f64()
+        });
+        Self { budget, loads, others: median(others) }
     }
 }
 
@@ -236,6 +245,9 @@ impl LoadLine {
             shape: SHAPES[place],
             rate: over(rounds, place, |_, load| load.product.rate()),
             ratio: over(rounds, place, |_, load| load.product.rate() / load.raw.rate),
+            by_cpu: over(rounds, place, |_, load| {
+                load.raw.cpu / load.product.cpu_per_token(|cpu| cpu.total())
+            }),
             cpu: over(rounds, place, |_, load| load.product.cpu_per_token(|cpu| cpu.total())),
             raw_cpu: over(rounds, place, |_, load| load.raw.cpu),
             worker: over(rounds, place, |round, load| {
@@ -255,7 +267,6 @@ mod tests {
     use super::*;
     use crate::{
         cpu::CpuTimes,
-        load::Loaded,
         memory::Memory,
         options::Options,
         raw::Raw,
@@ -277,7 +288,13 @@ mod tests {
         };
         let load = |shape| Compared {
             shape,
-            product: Loaded { tokens, elapsed: Duration::from_secs(1), cpu, sample: Vec::new() },
+            product: Loaded {
+                tokens,
+                elapsed: Duration::from_secs(1),
+                cpu,
+                others: Duration::from_millis(500),
+                sample: Vec::new(),
+            },
             raw: raw(1000.0, 800.0),
         };
         let latencies = |p50| Latencies { count: 1, p50, p99: 2.0 * p50 };
@@ -291,12 +308,7 @@ mod tests {
     fn findings(rounds: Vec<Round>) -> Findings {
         let options = <Options as clap::Parser>::parse_from(["mintwarden-benches"]);
         Findings {
-            machine: Machine {
-                processors: 2,
-                load_before: "0.00".to_owned(),
-                sessions: 4,
-                optimised: true,
-            },
+            machine: Machine { processors: 2, sessions: 4, optimised: true },
             timing: options.timing(),
             rounds,
             memory: Memory { rss: 40 * 1024, peak: 50 * 1024, pss: None },
@@ -331,6 +343,8 @@ mod tests {
         let load = &report.loads[0];
         assert!((load.worker - 50.0).abs() < 1e-6 && (load.server - 50.0).abs() < 1e-6);
         assert!((load.client - 100.0).abs() < 1e-6);
+        assert!((load.by_cpu - 0.8).abs() < 1e-6);
+        assert!((report.others - 0.5).abs() < 1e-6);
     }
 
     #[test]

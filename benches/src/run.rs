@@ -4,7 +4,7 @@
 //! measurement is held against the mean of the raw ones before and after it, and medians are taken
 //! over rounds of such pairs.
 
-use std::{fs, thread, time::Duration};
+use std::{thread, time::Duration};
 
 use mintwarden_client::{Issuer, Token};
 use mintwarden_tests::{Appliance, ISSUER, Verifier, claims};
@@ -59,8 +59,6 @@ pub struct Findings {
 pub struct Machine {
     /// Processors that this process may use.
     pub processors: usize,
-    /// The load average of the last minute before the run: much more than none is noise.
-    pub load_before: String,
     /// Sessions with the device, of the appliance as of the raw loop.
     pub sessions: usize,
     /// Whether this is an optimised build. The figures of another mean nothing.
@@ -189,10 +187,8 @@ async fn memory(
 
 impl Machine {
     fn look() -> Self {
-        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         Self {
             processors: thread::available_parallelism().map_or(1, usize::from),
-            load_before: load.split(' ').next().unwrap_or_default().to_owned(),
             sessions: sessions(),
             optimised: !cfg!(debug_assertions),
         }

@@ -22,9 +22,10 @@ impl fmt::Display for Text<'_> {
         let Findings { machine, timing, verified, .. } = self.findings;
         writeln!(
             f,
-            "{} processors, load average before {}; SoftHSM2 ES256, {} sessions; {} rounds of {} s",
+            "{} processors, of which other programs kept {:.1} busy; SoftHSM2 ES256, {} sessions; \
+             {} rounds of {} s",
             machine.processors,
-            machine.load_before,
+            self.report.others,
             machine.sessions,
             timing.rounds,
             timing.measure.as_secs_f64(),
@@ -74,12 +75,18 @@ fn budget(report: &Report) -> Table {
 }
 
 fn loads(report: &Report) -> Table {
-    let headings =
-        ["LOAD", "TOKENS/S", "OF RAW", "CPU", "RAW", "WORKER", "SERVER", "LAUNCHER", "CLIENT"];
+    let headings = [
+        "LOAD", "TOKENS/S", "OF RAW", "BY CPU", "CPU", "RAW", "WORKER", "SERVER", "LAUNCHER",
+        "CLIENT",
+    ];
     let mut table = table(&headings);
     for load in &report.loads {
-        let mut row =
-            vec![load.shape.to_string(), format!("{:.0}", load.rate), format!("{:.3}", load.ratio)];
+        let mut row = vec![
+            load.shape.to_string(),
+            format!("{:.0}", load.rate),
+            format!("{:.3}", load.ratio),
+            format!("{:.3}", load.by_cpu),
+        ];
         let times = [load.cpu, load.raw_cpu, load.worker, load.server, load.launcher, load.client];
         row.extend(times.map(|micros| format!("{micros:.1}")));
         table.add_row(row);

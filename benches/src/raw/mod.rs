@@ -91,7 +91,10 @@ impl RawLoop {
     pub fn start(directory: &Path) -> Result<Self, BenchError> {
         let token = Token::provision(directory, "raw");
         let token = token.soft_hsm();
-        let mut child = Command::new(env::current_exe().map_err(system("own path"))?)
+        // A session of its own, as the appliance has: where Linux shares out processors by session
+        // (autogroup, see sched(7)), each is to get as much.
+        let mut child = Command::new("setsid")
+            .arg(env::current_exe().map_err(system("own path"))?)
             .arg("raw")
             .arg("--module")
             .arg(&token.module)

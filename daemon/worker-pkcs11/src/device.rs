@@ -56,6 +56,15 @@ impl Pkcs11Device {
         let ledger = Ledger::open(&setup.state_dir, setup.device.name.clone())?;
         let library = Library::open(&config.module)?;
         let (slot, token) = token::find(library.context(), &config.token)?;
+        if !token.user_pin_initialized() {
+            // It is being set up right now, or was never finished. There is no PIN to log in with, so
+            // no login is attempted, and a later start looks again.
+            let detail = format!(
+                "the PKCS#11 token with {} has no user PIN yet; set one (C_InitPIN)",
+                config.token
+            );
+            return Err(DeviceError::new(Cause::TokenAbsent, Remedy::Restart, detail));
+        }
         let management = library
             .context()
             .open_rw_session(slot)
