@@ -1,7 +1,7 @@
 # Thin: what each command does stands in scripts/. demo, test and dev install what is missing first,
 # asking nothing.
 
-.PHONY: help demo test dev bench fmt lint advisories image trial
+.PHONY: help demo test dev bench docs fmt lint advisories image trial
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -18,6 +18,9 @@ dev: ## a throw-away appliance in the foreground; ARGS='-- COMMAND' runs COMMAND
 bench: ## the budget of DESIGN.md, measured against raw loops on the same device
 	@scripts/setup.sh build run
 	@cargo run --release --locked -p mintwarden-benches -- $(ARGS)
+
+docs: ## write anew what is generated: docs/proto.md, proto/api.txt, proto/vectors/
+	@scripts/docs.sh
 
 fmt: ## format the sources
 	@cargo fmt --all
