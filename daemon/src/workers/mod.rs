@@ -90,7 +90,7 @@ impl Workers {
         let deadline = Deadline::within(KEY_OPERATION);
         // Never asked twice: whether a lost request did something, only a look-up tells.
         let wire =
-            worker.state.ready(deadline).await.map_err(|e| failed(e.reason(), e.to_string()))?;
+            worker.state.ready(deadline).await.map_err(|e| failed(e.reason(), e.detail()))?;
         match wire.ask(ask, None, deadline).await {
             Ok(Answer::Listed(listed)) => Ok(listed.keys.into_iter().map(device_key).collect()),
             Ok(Answer::Refused(refused)) => Err(failed(&refused.reason, refused.detail)),
@@ -111,6 +111,14 @@ impl WorkerError {
             Self::Unavailable(reason) | Self::Refused(reason) => &reason.reason,
             Self::Deadline => "DEADLINE_EXCEEDED",
             Self::Broken(_) => "WORKER_BROKEN",
+        }
+    }
+
+    /// What there is to say beside the reason.
+    fn detail(&self) -> String {
+        match self {
+            Self::Unavailable(reason) | Self::Refused(reason) => reason.detail.clone(),
+            Self::Deadline | Self::Broken(_) => self.to_string(),
         }
     }
 }

@@ -118,6 +118,7 @@ async fn init_without_a_device_says_so_and_goes_on_by_itself_when_it_is_there() 
     let error = appliance.custodian().init(ISSUER, "").await.unwrap_err();
     assert_eq!(error.reason(), "INIT_INTERRUPTED", "{error}");
     assert!(error.to_string().contains(DEVICE), "{error}");
+    assert_eq!(error.to_string().matches("TOKEN_ABSENT").count(), 1, "{error}");
     appliance.token().add("later");
     let published = mintwarden_tests::eventually("the first keys", async || {
         let issuer = appliance.status().await.issuers.remove(0);
