@@ -143,6 +143,12 @@ fn every_mistake_names_file_key_and_remedy() {
         ("[[grant]]", "[limits]\nmax_connections = 0\n[[grant]]", "limits.max_connections", "1 to"),
         ("[[grant]]", "[users]\nserver = \"a\"\nworker = \"a\"\n[[grant]]", "users", "same user"),
         ("[[grant]]", "[users]\nserver = \"a\"\n[[grant]]", "users", "incomplete"),
+        (
+            "[[grant]]",
+            "[users]\ndanger_shared_root = true\n[[grant]]",
+            "users.danger_shared_root",
+            "throw-away",
+        ),
     ];
     for (piece, by, key, part) in table {
         let error = refused(piece, by);

@@ -168,7 +168,10 @@ fn base(split_users: Option<[u32; 2]>) -> Table {
             Some(toml! { server = server
             worker = worker })
         }
-        None if rustix::process::geteuid().is_root() => Some(toml! { danger_shared_root = true }),
+        None if rustix::process::geteuid().is_root() => {
+            config.insert("dev".into(), true.into());
+            Some(toml! { danger_shared_root = true })
+        }
         None => None,
     };
     if let Some(users) = users {

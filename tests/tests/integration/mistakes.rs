@@ -129,7 +129,10 @@ fn what_makes_no_sense_is_named_by_key() {
             &["device.hsm-a", "token_label and token_serial"],
         ),
         mistake(
-            |c| set(first(c, "device"), "pin", toml! { env = "PIN" }),
+            |c| {
+                c.remove("dev");
+                set(first(c, "device"), "pin", toml! { env = "PIN" });
+            },
             &["device.hsm-a", "dev"],
         ),
         mistake(|c| section(c, "listen").retain(|name, _| name == "jwks"), &["listen", "unix"]),

@@ -97,7 +97,7 @@ pub(super) fn resolve(file: file::File, path: &Path) -> Result<Config, ConfigErr
         state_dir: cx.path(&file.state_dir),
         listen,
         tls,
-        users: resolve_users(&cx, file.users)?,
+        users: resolve_users(&cx, file.users, file.dev)?,
         devices,
         issuers,
         grants,
@@ -163,7 +163,11 @@ fn resolve_listen(
     })
 }
 
-fn resolve_users(cx: &Context<'_>, users: Option<file::Users>) -> Result<Users, ConfigError> {
+fn resolve_users(
+    cx: &Context<'_>,
+    users: Option<file::Users>,
+    dev: bool,
+) -> Result<Users, ConfigError> {
     let Some(users) = users else { return Ok(Users::Inherit) };
     match (users.server, users.worker, users.danger_shared_root) {
         (Some(server), Some(worker), false) if server != worker => {
@@ -174,7 +178,12 @@ fn resolve_users(cx: &Context<'_>, users: Option<file::Users>) -> Result<Users, 
             "server and worker are the same user",
             "use two: the server must not be able to read the PIN",
         )),
-        (None, None, true) => Ok(Users::DangerSharedRoot),
+        (None, None, true) if dev => Ok(Users::DangerSharedRoot),
+        (None, None, true) => Err(cx.error(
+            "users.danger_shared_root",
+            "is for throw-away appliances only: a broken server could read the PIN",
+            "set users.server and users.worker to two system users, or start as a plain user",
+        )),
         _ => Err(cx.error(
             "users",
             "is incomplete or contradicts itself",
