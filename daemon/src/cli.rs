@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use rustix::process::Pid;
 
 use crate::{
     config::{Config, EXIT_CONFIG},
@@ -22,9 +23,9 @@ struct Arguments {
     /// Once serving, write the bound addresses to this file (JSON).
     #[arg(long, value_name = "FILE")]
     addresses: Option<PathBuf>,
-    /// End by SIGKILL when the parent process ends: for `mintwarden dev` and tests.
-    #[arg(long, hide = true)]
-    die_with_parent: bool,
+    /// End by SIGKILL with the parent process, which is this one: for `mintwarden dev` and tests.
+    #[arg(long, hide = true, value_name = "PID", value_parser = parse_pid)]
+    die_with_parent: Option<Pid>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -37,6 +38,10 @@ enum Command {
     /// A throw-away appliance on a SoftHSM2 token, with CA and certificates; cleans up after itself.
     #[cfg(feature = "dev")]
     Dev(crate::dev::Arguments),
+}
+
+fn parse_pid(text: &str) -> Result<Pid, &'static str> {
+    text.parse().ok().filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or("not a process id")
 }
 
 /// Runs what the command line asks for.

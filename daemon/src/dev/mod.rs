@@ -136,6 +136,7 @@ impl Bench {
             .arg("--addresses")
             .arg(self.file("addresses.json"))
             .arg("--die-with-parent")
+            .arg(std::process::id().to_string())
             .process_group(0);
         if !verbose {
             let log =

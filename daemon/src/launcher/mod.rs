@@ -24,7 +24,7 @@ use std::{
 use mintwarden_worker::{serve::WorkerExit, setup::Setup};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::Signal,
+    process::{Pid, Signal},
 };
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
@@ -56,8 +56,8 @@ pub struct Options {
     pub config: PathBuf,
     /// Where to write the bound addresses.
     pub addresses: Option<PathBuf>,
-    /// Whether to end with the parent process.
-    pub die_with_parent: bool,
+    /// The parent process to end with.
+    pub die_with_parent: Option<Pid>,
 }
 
 /// The launcher's main function: runs the appliance until a signal says stop.
@@ -106,8 +106,8 @@ struct Launcher {
 impl Launcher {
     fn new(options: &Options) -> Result<Self, LaunchError> {
         mintwarden_worker::harden::protect().map_err(io::Error::other)?;
-        if options.die_with_parent {
-            mintwarden_worker::harden::die_with_parent().map_err(io::Error::other)?;
+        if let Some(parent) = options.die_with_parent {
+            mintwarden_worker::harden::die_with(parent).map_err(io::Error::other)?;
         }
         let path = &options.config;
         let text = Config::read(path)?;

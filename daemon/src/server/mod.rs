@@ -107,9 +107,9 @@ fn process(error: impl std::fmt::Display) -> ServerError {
 
 fn start() -> Result<(), ServerError> {
     mintwarden_worker::harden::protect().map_err(process)?;
-    mintwarden_worker::harden::die_with_parent().map_err(process)?;
     raise_descriptors();
     let (launcher, config, orders) = upstream::connect()?;
+    mintwarden_worker::harden::die_with_maker_of(io::stdin()).map_err(process)?;
     let certificates = preflight(&config)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

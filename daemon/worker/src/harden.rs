@@ -1,9 +1,10 @@
 //! What a process does to itself before it touches a secret or starts work.
 
-use std::fmt;
+use std::{fmt, os::fd::AsFd};
 
 use rustix::{
     io::Errno,
+    net::sockopt::socket_peercred,
     process::{
         DumpableBehavior, Pid, Resource, Rlimit, Signal, getppid, set_dumpable_behavior,
         set_parent_process_death_signal, setrlimit,
@@ -24,29 +25,28 @@ pub fn protect() -> Result<(), HardenError> {
     set_no_new_privs(true).map_err(refused("PR_SET_NO_NEW_PRIVS"))
 }
 
-/// Has the kernel kill this process (SIGKILL) when its parent dies.
+/// Has the kernel kill this process (SIGKILL) when `parent` dies, which has to be its parent.
 ///
 /// Two things to know of `PR_SET_PDEATHSIG` (prctl(2)): the parent is the *thread* that started this
 /// process, which therefore has to live as long as the parent; and a change of user or group takes
 /// the setting off, so it comes after those.
 ///
 /// # Errors
-/// [`HardenError`] if the kernel refuses, or if the parent died before the setting was made: the
-/// signal then never comes, and the process has to exit by itself.
-pub fn die_with_parent() -> Result<(), HardenError> {
-    let before = getppid();
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(refused("PR_SET_PDEATHSIG"))?;
-    still_there(before, getppid())
-}
-
-/// As [`die_with_parent`], for a process that was told who its parent is: notices also a parent that
-/// died before this process could look.
-///
-/// # Errors
-/// As [`die_with_parent`].
+/// [`HardenError`] if the kernel refuses, or if the parent is gone already: the signal then never
+/// comes, and the process has to exit by itself.
 pub fn die_with(parent: Pid) -> Result<(), HardenError> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(refused("PR_SET_PDEATHSIG"))?;
-    still_there(Some(parent), getppid())
+    if getppid() == Some(parent) { Ok(()) } else { Err(HardenError::Orphaned) }
+}
+
+/// As [`die_with`], where the parent is who made the pair of sockets that `socket` is one of: the
+/// kernel keeps its id, so that a parent is missed that died before this process first looked.
+///
+/// # Errors
+/// As [`die_with`]; also for what is no unix socket.
+pub fn die_with_maker_of(socket: impl AsFd) -> Result<(), HardenError> {
+    let maker = socket_peercred(socket).map_err(refused("SO_PEERCRED of standard input"))?;
+    die_with(maker.pid)
 }
 
 /// A measure of protection that could not be taken.
@@ -86,10 +86,6 @@ fn refused(what: &'static str) -> impl Fn(Errno) -> HardenError {
     move |errno| HardenError::Refused { what, errno }
 }
 
-fn still_there(expected: Option<Pid>, now: Option<Pid>) -> Result<(), HardenError> {
-    if expected == now { Ok(()) } else { Err(HardenError::Orphaned) }
-}
-
 #[cfg(test)]
 mod tests {
     use rustix::process::{dumpable_behavior, getpid, getrlimit, parent_process_death_signal};
@@ -108,8 +104,17 @@ mod tests {
 
     #[test]
     fn the_parents_death_is_watched_for() {
-        die_with_parent().expect("the test runner is there");
+        die_with(getppid().expect("a runner in this name space")).expect("it is there");
         assert_eq!(parent_process_death_signal(), Ok(Some(Signal::KILL)));
+    }
+
+    #[test]
+    fn a_socket_tells_its_maker_and_nothing_else_does() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+        // Made by this very process, which is not its own parent.
+        assert_eq!(die_with_maker_of(&ours), Err(HardenError::Orphaned));
+        let file = std::fs::File::open("/dev/null").expect("it is everywhere");
+        assert!(matches!(die_with_maker_of(&file), Err(HardenError::Refused { .. })));
     }
 
     #[test]

@@ -63,7 +63,8 @@ impl Appliance {
         // program in its own place.
         let mut command = Command::new("setsid");
         command.arg(self.programs.join(programs::MINTWARDEN)).arg("--config").arg(self.config());
-        command.arg("--addresses").arg(self.file("addresses.json")).arg("--die-with-parent");
+        command.arg("--addresses").arg(self.file("addresses.json"));
+        command.arg("--die-with-parent").arg(std::process::id().to_string());
         command.env_clear().env("RUST_BACKTRACE", "1");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.expect("the log file"));
         let launcher = spawn(command).expect("setsid and mintwarden can be started");

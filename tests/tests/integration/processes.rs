@@ -208,6 +208,7 @@ async fn i8_a_second_appliance_on_the_same_state_does_not_serve() {
         .arg("--addresses")
         .arg(&addresses)
         .arg("--die-with-parent")
+        .arg(std::process::id().to_string())
         .stderr(Stdio::from(std::fs::File::create(&log).unwrap()))
         .kill_on_drop(true)
         .spawn()

@@ -48,7 +48,7 @@ pub fn run(open: impl FnOnce(&Setup) -> Result<Box<dyn Device>, DeviceError>) ->
     init_log();
     exit::on_panic();
     let outcome = harden::protect()
-        .and_then(|()| harden::die_with_parent())
+        .and_then(|()| harden::die_with_maker_of(std::io::stdin()))
         .map_err(|error| WorkerExit::Unprotected(error.to_string()))
         .and_then(|()| serve(open));
     let exit = match outcome {
