@@ -19,6 +19,7 @@ use crate::{
     clock::UnixTime,
     config::{Limits, fixed::MAX_MESSAGE_BYTES},
     keyset::{live::LiveIssuer, steward::Steward},
+    listen::LiveCertificates,
     signer::Signer,
     workers::Workers,
 };
@@ -38,6 +39,8 @@ pub struct App {
     pub signer: Signer,
     /// Devices.
     pub workers: Arc<Workers>,
+    /// The listeners' certificates, where they have some.
+    pub certificates: Option<LiveCertificates>,
     /// Asks the launcher to start a parked device's worker again, forgetting its pending login.
     pub launcher: crate::launcher::control::Upward,
     /// Deadlines.

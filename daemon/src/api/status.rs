@@ -11,6 +11,7 @@ use crate::{
     config::Role,
     identity::Caller,
     keyset::{Key, KeyState, Keyset, live::LiveIssuer},
+    listen::LiveCertificates,
     workers::{State, Worker},
 };
 
@@ -65,6 +66,7 @@ pub(super) fn status(app: &App, caller: &Caller, visible: &HashSet<IssuerName>) 
             .filter_map(|name| app.workers.get(name))
             .map(|worker| device_status(worker, may_see_inside(app, caller, &worker.device)))
             .collect(),
+        alarms: appliance_alarms(app, caller),
     }
 }
 
@@ -91,6 +93,14 @@ fn issuer_status(app: &App, issuer: &LiveIssuer) -> IssuerStatus {
         published_keys: u32::try_from(published).unwrap_or(u32::MAX),
         alarms: keyset.map(alarms).unwrap_or_default(),
     }
+}
+
+/// Alarms of no issuer. They name paths: not for a TTS that may be compromised.
+fn appliance_alarms(app: &App, caller: &Caller) -> Vec<String> {
+    let inside = app.issuers.keys().any(|issuer| {
+        app.access.authorise(caller, &[Role::Custodian, Role::Auditor], issuer).is_ok()
+    });
+    app.certificates.iter().filter(|_| inside).flat_map(LiveCertificates::alarms).collect()
 }
 
 fn alarms(keyset: &Keyset) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! One connection: handshake, identity, requests, end.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{future::pending, io, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::Request;
@@ -9,6 +9,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -19,11 +20,11 @@ use tower::ServiceExt as _;
 
 use super::{
     Drain,
+    certificates::PeerTrust,
     socket::{Accepted, Endpoint},
 };
 use crate::{
     api::Peer,
-    clock::{self, UnixTime},
     config::Limits,
     identity::{self, Caller, IdentityError},
 };
@@ -48,6 +49,17 @@ pub enum Protocol {
     Grpc,
     /// HTTP/1.1 and HTTP/2.
     Http,
+}
+
+/// Why the server ends a connection that its peer would have kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// A certificate of the peer's chain has ended.
+    CertificateExpired,
+    /// No authority that is trusted now vouches for the peer.
+    AuthorityGone,
+    /// A reader of keys has had its time.
+    Age,
 }
 
 #[derive(Clone)]
@@ -83,7 +95,7 @@ impl Settings {
     }
 }
 
-/// Serves one connection until it ends, its certificate expires, or the drain begins.
+/// Serves one connection until it ends, its peer is no longer trusted, or the drain begins.
 pub(super) async fn serve(
     accepted: Accepted,
     endpoint: &Endpoint,
@@ -92,24 +104,31 @@ pub(super) async fn serve(
     drain: &Drain,
 ) -> io::Result<()> {
     match (accepted, endpoint) {
-        (Accepted::Tcp(stream), Endpoint::Mutual { tls, trust_domain, .. }) => {
+        (Accepted::Tcp(stream), Endpoint::Mutual { certificates, trust_domain, .. }) => {
+            let mut certificates = certificates.follow();
+            let tls = Arc::clone(&certificates.borrow_and_update().mutual);
             let stream = handshake(tls, stream, settings.handshake).await?;
-            let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            let certified = certificate
+            let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+            let certified = chain
+                .first()
                 .ok_or(IdentityError::Malformed)
                 .and_then(|certificate| identity::certified(certificate, trust_domain));
             let until = certified.as_ref().ok().map(|certified| certified.not_after);
             let peer = Peer(certified.map(|certified| certified.caller));
-            requests(stream, settings, router, Some(peer), until, drain).await
+            let trust = PeerTrust::new(chain, until, certificates);
+            requests(stream, settings, router, Some(peer), trust.lost(), drain).await
         }
-        (Accepted::Tcp(stream), Endpoint::Public { tls, .. }) => {
+        (Accepted::Tcp(stream), Endpoint::Public { certificates, .. }) => {
+            let tls = Arc::clone(&certificates.now().public);
             let stream = handshake(tls, stream, settings.handshake).await?;
-            requests(stream, settings, router, None, None, drain).await
+            requests(stream, settings, router, None, pending(), drain).await
         }
-        (Accepted::Tcp(stream), _) => requests(stream, settings, router, None, None, drain).await,
+        (Accepted::Tcp(stream), _) => {
+            requests(stream, settings, router, None, pending(), drain).await
+        }
         (Accepted::Unix(stream), _) => {
             let peer = Peer(Ok(Caller::Unix(stream.peer_cred()?.uid())));
-            requests(stream, settings, router, Some(peer), None, drain).await
+            requests(stream, settings, router, Some(peer), pending(), drain).await
         }
     }
 }
@@ -117,12 +136,12 @@ pub(super) async fn serve(
 /// The TLS handshake. A peer that is refused gets to read why: closing a socket with unread data would
 /// reset the connection, and the alert would be lost on its way.
 async fn handshake(
-    tls: &TlsAcceptor,
+    tls: Arc<ServerConfig>,
     stream: TcpStream,
     limit: Duration,
 ) -> io::Result<TlsStream<TcpStream>> {
     let late = || io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long");
-    let shaken = tokio::time::timeout(limit, tls.accept(stream).into_fallible());
+    let shaken = tokio::time::timeout(limit, TlsAcceptor::from(tls).accept(stream).into_fallible());
     match shaken.await.map_err(|_| late())? {
         Ok(stream) => Ok(stream),
         Err((error, mut refused)) => {
@@ -147,7 +166,7 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     settings: &Settings,
     router: Router,
     peer: Option<Peer>,
-    until: Option<UnixTime>,
+    untrusted: impl Future<Output = End>,
     drain: &Drain,
 ) -> io::Result<()> {
     let spoken = Arc::new(Notify::new());
@@ -179,7 +198,8 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         () = silence(settings.handshake, &spoken) => {
             Err(io::Error::new(io::ErrorKind::TimedOut, "no request came"))
         }
-        () = end(until, settings.max_age) => {
+        why = end(untrusted, settings.max_age) => {
+            tracing::debug!(?why, "a connection is ended");
             connection.as_mut().graceful_shutdown();
             // What still runs gets a moment, then the connection is cut.
             let _cut = tokio::time::timeout(GRACE, connection).await;
@@ -191,33 +211,20 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 /// Waits as long as a first request may take; for ever once there is one.
 async fn silence(limit: Duration, spoken: &Notify) {
     if tokio::time::timeout(limit, spoken.notified()).await.is_ok() {
-        std::future::pending::<()>().await;
+        pending::<()>().await;
     }
 }
 
-/// The end of a connection: that of its certificate, or of its time.
-async fn end(until: Option<UnixTime>, max_age: Option<Duration>) {
+/// The end of a connection: that of its peer's trust, or of its time.
+async fn end(untrusted: impl Future<Output = End>, max_age: Option<Duration>) -> End {
     let age = async {
         match max_age {
             Some(age) => tokio::time::sleep(age).await,
-            None => std::future::pending().await,
+            None => pending().await,
         }
     };
     tokio::select! {
-        () = expiry(until) => {}
-        () = age => {}
-    }
-}
-
-/// Waits until a certificate has expired by the wall clock, looking again at least every minute
-/// because the wall clock may be set.
-async fn expiry(until: Option<UnixTime>) {
-    let Some(until) = until else { return std::future::pending().await };
-    loop {
-        let left = until.0 - clock::wall().0;
-        match u64::try_from(left) {
-            Ok(left) if left > 0 => tokio::time::sleep(Duration::from_secs(left.min(60))).await,
-            _ => return,
-        }
+        why = untrusted => why,
+        () = age => End::Age,
     }
 }

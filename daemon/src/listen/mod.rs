@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::config::Limits;
 
-pub use certificates::{Certificates, CertificatesError};
+pub use certificates::{Certificates, CertificatesError, LiveCertificates};
 pub use connection::Protocol;
 pub use socket::Endpoint;
 

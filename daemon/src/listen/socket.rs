@@ -5,13 +5,12 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::Path,
-    sync::Arc,
 };
 
-use rustls::ServerConfig;
 use spiffe::TrustDomain;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio_rustls::TlsAcceptor;
+
+use super::LiveCertificates;
 
 /// A socket that listens.
 pub enum Endpoint {
@@ -20,7 +19,7 @@ pub enum Endpoint {
         /// The socket.
         listener: TcpListener,
         /// TLS.
-        tls: TlsAcceptor,
+        certificates: LiveCertificates,
         /// Whose SPIFFE IDs count.
         trust_domain: TrustDomain,
     },
@@ -29,7 +28,7 @@ pub enum Endpoint {
         /// The socket.
         listener: TcpListener,
         /// TLS.
-        tls: TlsAcceptor,
+        certificates: LiveCertificates,
     },
     /// No TLS.
     Plain(TcpListener),
@@ -50,21 +49,24 @@ impl Endpoint {
     /// The socket's.
     pub async fn mutual(
         address: SocketAddr,
-        tls: &Arc<ServerConfig>,
+        certificates: LiveCertificates,
         trust_domain: TrustDomain,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        Ok(Self::Mutual { listener, tls: TlsAcceptor::from(Arc::clone(tls)), trust_domain })
+        Ok(Self::Mutual { listener, certificates, trust_domain })
     }
 
-    /// Listens for TLS, or for plain TCP where `tls` is absent.
+    /// Listens for TLS, or for plain TCP where there are no certificates.
     ///
     /// # Errors
     /// The socket's.
-    pub async fn public(address: SocketAddr, tls: Option<&Arc<ServerConfig>>) -> io::Result<Self> {
+    pub async fn public(
+        address: SocketAddr,
+        certificates: Option<LiveCertificates>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        Ok(match tls {
-            Some(tls) => Self::Public { listener, tls: TlsAcceptor::from(Arc::clone(tls)) },
+        Ok(match certificates {
+            Some(certificates) => Self::Public { listener, certificates },
             None => Self::Plain(listener),
         })
     }

@@ -19,7 +19,7 @@ use crate::{
     config::{Config, ConfigError, EXIT_CONFIG},
     keyset::{live::LiveIssuer, steward::Steward},
     launcher::control::{Addresses, Downward, Upward},
-    listen::{self, Certificates, CertificatesError, Drain, Endpoint, Protocol},
+    listen::{self, Certificates, CertificatesError, Drain, Endpoint, LiveCertificates, Protocol},
     signer::Signer,
     store::{Redb, StoreError},
     telemetry,
@@ -127,7 +127,12 @@ async fn serve(
 ) -> Result<(), ServerError> {
     // From here on a signal is kept until it is heeded.
     let terminate = signal(SignalKind::terminate()).map_err(process)?;
-    let app = build(&config, launcher.clone()).await?;
+    let certificates = config
+        .tls
+        .clone()
+        .zip(certificates)
+        .map(|(files, first)| LiveCertificates::start(files, first));
+    let app = build(&config, launcher.clone(), certificates.clone()).await?;
     let endpoints = bind(&config, certificates.as_ref()).await?;
     let addresses = endpoints.addresses(&config);
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -159,7 +164,11 @@ async fn serve(
     Ok(())
 }
 
-async fn build(config: &Config, launcher: Upward) -> Result<Arc<App>, ServerError> {
+async fn build(
+    config: &Config,
+    launcher: Upward,
+    certificates: Option<LiveCertificates>,
+) -> Result<Arc<App>, ServerError> {
     let directory = config.state_dir.join("server");
     let store = Redb::open(&directory.join("keysets.redb"))?;
     let workers =
@@ -176,6 +185,7 @@ async fn build(config: &Config, launcher: Upward) -> Result<Arc<App>, ServerErro
         issuers,
         signer: Signer::new(Admission::new(config), Arc::clone(&workers)),
         workers,
+        certificates,
         launcher,
         limits: config.limits.clone(),
         started_at: clock::wall(),
@@ -210,14 +220,14 @@ impl Endpoints {
 
 async fn bind(
     config: &Config,
-    certificates: Option<&Certificates>,
+    certificates: Option<&LiveCertificates>,
 ) -> Result<Endpoints, ServerError> {
     let mut grpc = Vec::new();
     if let (Some(address), Some(tls), Some(certificates)) =
         (config.listen.grpc, &config.tls, certificates)
     {
         let endpoint =
-            Endpoint::mutual(address, &certificates.mutual, tls.trust_domain.clone()).await;
+            Endpoint::mutual(address, certificates.clone(), tls.trust_domain.clone()).await;
         grpc.push(endpoint.map_err(ServerError::socket(format!("listen.grpc {address}")))?);
     }
     if let Some(path) = &config.listen.unix {
@@ -226,8 +236,8 @@ async fn bind(
     }
     let jwks = match config.listen.jwks {
         Some(address) => {
-            let tls = certificates.filter(|_| !config.listen.jwks_plaintext).map(|c| &c.public);
-            let endpoint = Endpoint::public(address, tls).await;
+            let tls = certificates.filter(|_| !config.listen.jwks_plaintext);
+            let endpoint = Endpoint::public(address, tls.cloned()).await;
             Some(endpoint.map_err(ServerError::socket(format!("listen.jwks {address}")))?)
         }
         None => None,

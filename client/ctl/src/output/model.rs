@@ -43,6 +43,7 @@ pub(super) struct Status {
     pub(super) started_at: Option<String>,
     pub(super) issuers: Vec<IssuerStatus>,
     pub(super) devices: Vec<DeviceStatus>,
+    pub(super) alarms: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,6 +101,7 @@ impl From<api::Status> for Status {
             started_at: status.started_at.and_then(time),
             issuers: status.issuers.into_iter().map(IssuerStatus::from).collect(),
             devices: status.devices.into_iter().map(DeviceStatus::from).collect(),
+            alarms: status.alarms,
         }
     }
 }

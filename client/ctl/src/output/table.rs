@@ -58,14 +58,16 @@ pub(super) fn status(out: &mut impl Write, status: &Status) -> io::Result<()> {
 
 /// What does not fit into a cell: alarms, and what to do about devices.
 fn notes(out: &mut impl Write, status: &Status) -> io::Result<()> {
+    let appliance = status.alarms.iter().map(|alarm| ("appliance", alarm));
     let alarms = status
         .issuers
         .iter()
-        .flat_map(|issuer| issuer.alarms.iter().map(move |alarm| (&issuer.name, alarm)));
+        .flat_map(|issuer| issuer.alarms.iter().map(move |alarm| (issuer.name.as_str(), alarm)));
+    let alarms = appliance.chain(alarms);
     let details = status
         .devices
         .iter()
-        .flat_map(|device| device.detail.iter().map(move |detail| (&device.name, detail)));
+        .flat_map(|device| device.detail.iter().map(move |detail| (device.name.as_str(), detail)));
     for (at, (name, note)) in alarms.chain(details).enumerate() {
         if at == 0 {
             writeln!(out)?;

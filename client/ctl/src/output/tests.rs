@@ -54,6 +54,7 @@ fn sample_status() -> api::Status {
             sessions: 4,
             starts: 1,
         }],
+        alarms: vec!["the server's certificate ends in 2days".into()],
     }
 }
 
@@ -108,6 +109,7 @@ fn the_json_of_status_is_stable() {
                 "detail": "correct the PIN, then: mintwardenctl device resume hsm-a",
                 "description": "SoftHSM v2", "sessions": 4, "starts": 1,
             }],
+            "alarms": ["the server's certificate ends in 2days"],
         })
     );
 }
@@ -127,6 +129,7 @@ fn tables_have_a_row_for_each_key() {
 fn the_status_table_says_what_to_do() {
     let text = printed(|out| status(out, Format::Table, sample_status()));
     assert!(text.contains("NOT_INITIALISED") && text.contains("parked"), "{text}");
+    assert!(text.contains("appliance: the server's certificate ends in 2days"));
     assert!(text.contains("payments-tts: no standby"));
     assert!(text.contains("hsm-a: correct the PIN, then: mintwardenctl device resume hsm-a"));
 }
