@@ -16,6 +16,8 @@
 //!   certificates of a throw-away [`Pki`]; [`Builder`] says what is configured.
 //! - [`Verifier`] checks tokens with an independent library, from a published JWK Set.
 //! - [`Container`] is an appliance in a container.
+//! - [`faulty`] makes devices misbehave on command, where the appliance was built
+//!   [`faulty`](Builder::faulty).
 //! - [`eventually`] waits for what has to happen; nothing here sleeps for a fixed time.
 //!
 //! A fixture that cannot do its part panics and says why: to a test that is the same as a failure.
@@ -44,6 +46,7 @@ mod wait;
 
 pub use appliance::{Appliance, Builder};
 pub use container::Container;
+pub use faulty_pkcs11 as faulty;
 pub use pki::{Identity, Pki};
 pub use process::{Process, Role};
 pub use token::Token;

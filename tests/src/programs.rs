@@ -6,6 +6,8 @@ use std::{env, path::PathBuf};
 pub const MINTWARDEN: &str = "mintwarden";
 /// The worker for PKCS#11 tokens.
 pub const WORKER: &str = "mintwarden-pkcs11";
+/// The PKCS#11 module that misbehaves on command.
+pub const FAULTY_PKCS11: &str = "libfaulty_pkcs11.so";
 /// The operators' command line.
 pub const CTL: &str = "mintwardenctl";
 
@@ -23,7 +25,7 @@ pub fn path(program: &str) -> PathBuf {
     match candidates.iter().find(|path| path.is_file()) {
         Some(found) => found.clone(),
         None => panic!(
-            "{program} is not built (looked for {candidates:?}): `cargo build --bins` first, with \
+            "{program} is not built (looked for {candidates:?}): `cargo build --workspace` first, with \
              `--release` where this was built so"
         ),
     }

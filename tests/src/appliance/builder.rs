@@ -4,6 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use faulty_pkcs11::Faulty;
 use mintwarden_hsm_config::name::DeviceName;
 use toml::{Table, Value, toml};
 
@@ -20,11 +21,26 @@ pub struct Builder {
     grants: Vec<Table>,
     edits: Vec<Edit>,
     split_users: Option<[u32; 2]>,
+    faulty: bool,
 }
 
 impl Builder {
     pub(super) fn new() -> Self {
-        Self { devices: vec![], issuers: vec![], grants: vec![], edits: vec![], split_users: None }
+        Self {
+            devices: vec![],
+            issuers: vec![],
+            grants: vec![],
+            edits: vec![],
+            split_users: None,
+            faulty: false,
+        }
+    }
+
+    /// All devices behind a PKCS#11 module that misbehaves on command: see
+    /// [`Appliance::faulty`].
+    pub fn faulty(mut self) -> Self {
+        self.faulty = true;
+        self
     }
 
     /// One more device, with a PKCS#11 token of its own. The first takes the place of
@@ -117,6 +133,14 @@ impl Builder {
                 (name, token)
             })
             .collect();
+        let faulty: Vec<_> = tokens
+            .iter()
+            .filter(|_| self.faulty)
+            .map(|(name, _)| {
+                let faulty = Faulty::listen(&directory.path().join(name));
+                (name.clone(), faulty.expect("a control socket"))
+            })
+            .collect();
         let mut programs =
             programs::path(programs::MINTWARDEN).parent().expect("a file").to_owned();
         let mut config = base(self.split_users);
@@ -126,7 +150,7 @@ impl Builder {
             let key = directory.path().join("server.key");
             std::os::unix::fs::chown(key, Some(server), Some(server)).expect("root gives away");
         }
-        config.insert("device".into(), devices(&tokens));
+        config.insert("device".into(), devices(&tokens, &faulty));
         config.insert("issuer".into(), issuers(self.issuers, &tokens));
         config.insert("grant".into(), grants(self.grants, &config));
         self.edits.into_iter().for_each(|edit| edit(&mut config));
@@ -138,6 +162,7 @@ impl Builder {
             config: path,
             pki,
             tokens,
+            faulty,
             tts,
             ada,
             running: None,
@@ -181,14 +206,30 @@ fn base(split_users: Option<[u32; 2]>) -> Table {
 }
 
 /// All devices' tables as `SoftHsm` writes them.
-fn devices(tokens: &[(String, Token)]) -> Value {
-    let tables = tokens.iter().flat_map(|(name, token)| {
-        let name: DeviceName = name.parse().expect("a device's name");
-        let text = token.soft_hsm().device_toml(name);
-        let file: Table = text.parse().expect("a [[device]] table");
-        file["device"].as_array().expect("a list of one").clone()
+fn devices(tokens: &[(String, Token)], faulty: &[(String, Faulty)]) -> Value {
+    let tables = tokens.iter().map(|(name, token)| {
+        let parsed: DeviceName = name.parse().expect("a device's name");
+        let text = token.soft_hsm().device_toml(parsed);
+        let mut file: Table = text.parse().expect("a [[device]] table");
+        let mut table = file["device"][0].as_table_mut().expect("a list of one").clone();
+        if let Some((_, faulty)) = faulty.iter().find(|(of, _)| of == name) {
+            misbehave(&mut table, token, faulty);
+        }
+        Value::Table(table)
     });
     Value::Array(tables.collect())
+}
+
+/// Puts the faulty module before the real one.
+fn misbehave(device: &mut Table, token: &Token, faulty: &Faulty) {
+    let module = programs::path(programs::FAULTY_PKCS11).display().to_string();
+    device.insert("module".into(), module.into());
+    let environment = device.entry("environment").or_insert_with(|| Table::new().into());
+    let environment = environment.as_table_mut().expect("a table");
+    for (name, value) in faulty.environment(&token.soft_hsm().module) {
+        let value = value.into_string().expect("paths of tests are UTF-8");
+        environment.insert(name.into(), value.into());
+    }
 }
 
 fn issuers(mut issuers: Vec<Table>, tokens: &[(String, Token)]) -> Value {

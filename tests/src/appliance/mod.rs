@@ -6,6 +6,7 @@ mod run;
 
 use std::{fs, path::PathBuf};
 
+use faulty_pkcs11::Faulty;
 use mintwarden::launcher::control::Addresses;
 use tempfile::TempDir;
 
@@ -23,6 +24,7 @@ pub struct Appliance {
     config: PathBuf,
     pki: Pki,
     tokens: Vec<(String, Token)>,
+    faulty: Vec<(String, Faulty)>,
     tts: Identity,
     ada: Identity,
     running: Option<Running>,
@@ -68,6 +70,25 @@ impl Appliance {
     pub fn token_of(&self, device: &str) -> &Token {
         let found = self.tokens.iter().find(|(name, _)| name == device);
         &found.expect("the device was configured").1
+    }
+
+    /// What makes its first device misbehave.
+    ///
+    /// # Panics
+    /// If it was not built [`faulty`](Builder::faulty).
+    #[must_use]
+    pub fn faulty(&self) -> &Faulty {
+        &self.faulty.first().expect("it was built `faulty`").1
+    }
+
+    /// What makes a device misbehave.
+    ///
+    /// # Panics
+    /// If there is no such device, or it was not built [`faulty`](Builder::faulty).
+    #[must_use]
+    pub fn faulty_of(&self, device: &str) -> &Faulty {
+        let found = self.faulty.iter().find(|(name, _)| name == device);
+        &found.expect("the device was configured, `faulty`").1
     }
 
     /// The signer's certificate: `spiffe://trust-domain.example/tts`.

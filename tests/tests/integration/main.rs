@@ -10,6 +10,7 @@ mod container;
 mod ctl;
 mod dev;
 mod device;
+mod faults;
 mod golden;
 mod hostile;
 mod https;
