@@ -10,7 +10,7 @@ fn profile() -> Profile {
     Profile {
         issuer: IssuerName::parse(ISSUER).expect("a valid name"),
         iss: ISS.to_owned(),
-        algorithm: Algorithm::ES256,
+        key: Algorithm::ES256.into(),
         audience: vec![TRUST_DOMAIN.to_owned()],
         required: Profile::DEFAULT_REQUIRED.map(str::to_owned).to_vec(),
         max_token_lifetime: Profile::DEFAULT_MAX_TOKEN_LIFETIME,

@@ -4,6 +4,7 @@
 //!   the worker;
 //! - [`model`]: data about makes of device, kept as TOML files in `models/`;
 //! - [`pin`]: where a PIN is read from, and the PIN itself;
+//! - [`quirks`]: in what a PKCS#11 module differs from the usual;
 //! - [`name`]: the names of devices and issuers;
 //! - [`provision`]: throw-away PKCS#11 tokens for development, tests and images.
 
@@ -12,3 +13,4 @@ pub mod model;
 pub mod name;
 pub mod pin;
 pub mod provision;
+pub mod quirks;

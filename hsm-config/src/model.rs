@@ -8,6 +8,8 @@ use std::{
 
 use serde::Deserialize;
 
+use crate::quirks::QuirksEntry;
+
 /// Every model file. A test compares the list with the directory.
 const FILES: &[&str] = &[include_str!("../models/softhsm2.toml")];
 
@@ -28,6 +30,9 @@ pub struct Model {
     pub install: String,
     /// Signing sessions where the operator says nothing.
     pub sessions: usize,
+    /// In what its module differs from the usual.
+    #[serde(default)]
+    pub quirks: QuirksEntry,
     /// What an operator and the next maintainer should know.
     pub notes: String,
     /// Where the facts come from.

@@ -86,7 +86,7 @@ impl v1::signing_service_server::SigningService for Signing {
         Ok(Response::new(Issuer {
             name: issuer.to_string(),
             iss: profile.iss.clone(),
-            algorithm: profile.algorithm.to_string(),
+            algorithm: profile.key.algorithm().to_string(),
             profile: "txn-token".into(),
             max_token_lifetime: duration(profile.max_token_lifetime),
             skew: duration(profile.skew),

@@ -62,6 +62,7 @@ pub(super) struct Issuer {
     pub(super) iss: String,
     pub(super) devices: Vec<String>,
     pub(super) algorithm: Option<String>,
+    pub(super) rsa_bits: Option<u32>,
     pub(super) profile: Option<String>,
     pub(super) audience: Vec<String>,
     pub(super) required: Option<Vec<String>>,

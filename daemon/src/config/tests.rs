@@ -86,6 +86,20 @@ fn every_mistake_names_file_key_and_remedy() {
             "twice",
         ),
         ("ES256", "HS256", "issuer.payments-tts.algorithm", "HS256"),
+        ("ES256", "ES512", "issuer.payments-tts.algorithm", "\"ES384\""),
+        (
+            "\"ES256\"",
+            "\"ES256\"\nrsa_bits = 2048",
+            "issuer.payments-tts.rsa_bits",
+            "ES256 has no RSA key",
+        ),
+        (
+            "\"ES256\"",
+            "\"PS256\"\nrsa_bits = 1024",
+            "issuer.payments-tts.rsa_bits",
+            "2048, 3072 or 4096",
+        ),
+        ("\"ES256\"", "\"PS256\"\nrsa_bits = -1", "", "rsa_bits"),
         (
             "audience = [\"trust-domain.example\"]",
             "audience = []",
@@ -191,4 +205,16 @@ fn a_missing_or_huge_file_is_refused() {
     std::fs::write(&huge, vec![b'#'; usize::try_from(MAX_CONFIG).expect("fits") + 1])
         .expect("written");
     assert!(Config::load(&huge).expect_err("huge").to_string().contains("bytes"));
+}
+
+#[test]
+fn an_rsa_key_has_a_size_of_which_the_default_is_sensible() {
+    let key = |text: &str| {
+        let config = parse(&GOOD.replace("algorithm = \"ES256\"", text)).expect(text);
+        config.issuers[0].profile.key.to_string()
+    };
+    assert_eq!(key(""), "ES256");
+    assert_eq!(key("algorithm = \"RS256\""), "RS256 of 3072 bits");
+    assert_eq!(key("algorithm = \"PS256\"\nrsa_bits = 4096"), "PS256 of 4096 bits");
+    assert_eq!(key("algorithm = \"EdDSA\""), "EdDSA");
 }

@@ -175,7 +175,12 @@ fn fit(keyset: &Keyset, handle: &KeyHandle, found: Option<DeviceKey>) -> Result<
     if found.handle != *handle || found.issuer.as_ref() != Some(&keyset.issuer) {
         return Err("the device shows another key than the one asked for".into());
     }
-    let made = MadeKey::from(found.public.ok_or("its public key cannot be read")?);
+    let public = found.public.ok_or("its public key cannot be read")?;
+    let asked = keyset.keys.iter().find(|key| key.handle == *handle);
+    if asked.is_some_and(|key| key.algorithm != public.algorithm()) {
+        return Err("the device shows a key for another algorithm than the one asked for".into());
+    }
+    let made = MadeKey::from(public);
     if keyset.keys.iter().any(|key| key.made.as_ref().is_some_and(|other| other.kid == made.kid)) {
         return Err("the device gave the same key twice".into());
     }

@@ -84,7 +84,7 @@ fn policy(issuer: &config::Issuer) -> Policy {
     Policy {
         devices: issuer.devices.clone(),
         standbys: issuer.standbys,
-        algorithm: issuer.profile.algorithm,
+        algorithm: issuer.profile.key.algorithm(),
     }
 }
 

@@ -146,8 +146,9 @@ fn device_key(report: KeyReport) -> DeviceKey {
     DeviceKey {
         handle: KeyHandle::new(report.handle.to_vec()),
         issuer: IssuerName::parse(&report.issuer).ok(),
-        public: PublicJwk::from_sec1(&report.public).ok(),
+        public: serde_json::from_str::<PublicJwk>(&report.public).ok(),
         defects: report.defects,
+        unproven: report.unproven,
     }
 }
 

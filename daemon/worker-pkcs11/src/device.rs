@@ -1,15 +1,18 @@
 //! A PKCS#11 token as a [`Device`].
 
+use std::sync::Arc;
+
 use cryptoki::{
-    mechanism::MechanismType,
     object::{Attribute, ObjectHandle},
     session::Session,
     slot::{Limit, Slot, TokenInfo},
 };
-use mintwarden_hsm_config::device::DeviceKind;
+use mintwarden_hsm_config::{device::DeviceKind, quirks::Quirks};
 use mintwarden_worker::{
-    Algorithm, IssuerName,
-    device::{self, Cause, Description, Device, DeviceError, DeviceKey, KeyHandle, Remedy},
+    IssuerName, KeySpec,
+    device::{
+        self, Cause, Description, Device, DeviceError, DeviceKey, KeyHandle, Remedy, Support,
+    },
     login::Ledger,
     setup::Setup,
 };
@@ -18,8 +21,8 @@ use crate::{
     fault::{ends_session, fault},
     library::Library,
     login::{is_logged_in, login},
+    mechanism::{Mechanisms, Offer},
     pair,
-    scheme::Scheme,
     session::SigningSession,
     token,
 };
@@ -35,6 +38,8 @@ pub struct Pkcs11Device {
     management: Option<Session>,
     slot: Slot,
     token: TokenInfo,
+    mechanisms: Arc<Mechanisms>,
+    quirks: Quirks,
     /// Last, so that the session is closed before the module can be finalised.
     library: Library,
 }
@@ -56,7 +61,7 @@ impl Pkcs11Device {
         let ledger = Ledger::open(&setup.state_dir, setup.device.name.clone())?;
         let library = Library::open(&config.module)?;
         let (slot, token) = token::find(library.context(), &config.token)?;
-        if !token.user_pin_initialized() {
+        if config.quirks.user_pin_flag && !token.user_pin_initialized() {
             // It is being set up right now, or was never finished. There is no PIN to log in with, so
             // no login is attempted, and a later start looks again.
             let detail = format!(
@@ -69,7 +74,11 @@ impl Pkcs11Device {
             .context()
             .open_rw_session(slot)
             .map_err(|error| fault("opening the management session", &error))?;
-        let device = Self { management: Some(management), slot, token, library };
+        let offer = Offer::read(library.context(), slot)?;
+        let mechanisms = Arc::new(Mechanisms::new(offer, config.quirks.hashing));
+        let quirks = config.quirks.clone();
+        let device =
+            Self { management: Some(management), slot, token, mechanisms, quirks, library };
         let session = device.management.as_ref().expect("it was put there above");
         login(session, &device.token, &config.pin, &ledger, setup.resume)?;
         Ok(device)
@@ -134,48 +143,32 @@ impl Device for Pkcs11Device {
             .open_ro_session(self.slot)
             .map_err(|error| fault("opening a session", &error))?;
         let session = self.logged_in(session)?;
-        Ok(Box::new(SigningSession::new(session, self.library.clone())))
+        let mechanisms = Arc::clone(&self.mechanisms);
+        Ok(Box::new(SigningSession::new(session, mechanisms, self.library.clone())))
     }
 
-    fn supports(&self, algorithm: Algorithm) -> Result<(), DeviceError> {
-        let needed = Scheme::of(algorithm)?.mechanisms();
-        let there = self
-            .library
-            .context()
-            .get_mechanism_list(self.slot)
-            .map_err(|error| fault("listing the mechanisms", &error))?;
-        let lacking: Vec<_> = needed.iter().filter(|wanted| !there.contains(wanted)).collect();
-        if lacking.is_empty() {
-            return Ok(());
-        }
-        let names = |mechanisms: &mut dyn Iterator<Item = &MechanismType>| {
-            mechanisms.map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        };
-        let detail = format!(
-            "{algorithm} needs {}, which this PKCS#11 token lacks; it has {}",
-            names(&mut lacking.into_iter()),
-            names(&mut there.iter())
-        );
-        Err(DeviceError::new(Cause::MechanismMissing, Remedy::Refuse, detail))
+    fn supports(&self, key: KeySpec) -> Result<Support, DeviceError> {
+        self.mechanisms.support(key)
     }
 
     fn generate(
         &mut self,
         issuer: &IssuerName,
-        algorithm: Algorithm,
+        key: KeySpec,
         id: &KeyHandle,
     ) -> Result<DeviceKey, DeviceError> {
-        let scheme = Scheme::of(algorithm)?;
-        let template = pair::Template::new(&scheme, issuer, id);
+        let mechanism = self.mechanisms.making(key)?;
+        let quirks = self.quirks.clone();
+        let template = pair::Template::new(key, issuer, id, &quirks);
         self.manage(|session| {
             if !objects_with(session, id)?.is_empty() {
                 let detail = format!("CKA_ID {id:?} is in use; a key is never replaced");
                 return Err(DeviceError::new(Cause::KeyUnusable, Remedy::Refuse, detail));
             }
             session
-                .generate_key_pair(&scheme.generate, &template.public, &template.private)
+                .generate_key_pair(&mechanism, &template.public, &template.private)
                 .map_err(|error| fault("generating a key pair", &error))?;
-            pair::find(session, id)?.ok_or_else(|| {
+            pair::find(session, id, &quirks)?.ok_or_else(|| {
                 let detail = format!("the pair {id:?} was generated, but is not to be found");
                 DeviceError::new(Cause::KeyAbsent, Remedy::Refuse, detail)
             })
@@ -183,11 +176,13 @@ impl Device for Pkcs11Device {
     }
 
     fn list(&mut self) -> Result<Vec<DeviceKey>, DeviceError> {
-        self.manage(pair::list)
+        let quirks = self.quirks.clone();
+        self.manage(|session| pair::list(session, &quirks))
     }
 
     fn find(&mut self, handle: &KeyHandle) -> Result<Option<DeviceKey>, DeviceError> {
-        self.manage(|session| pair::find(session, handle))
+        let quirks = self.quirks.clone();
+        self.manage(|session| pair::find(session, handle, &quirks))
     }
 
     fn probe(&mut self) -> Result<(), DeviceError> {

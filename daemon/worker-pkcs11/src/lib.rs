@@ -7,8 +7,9 @@
 //! - [`device`]: [`Pkcs11Device`], opened with exactly one login;
 //! - [`init`]: initialises a PKCS#11 token, for development, tests and images;
 //! - `library`: loads the module; `token`: finds the PKCS#11 token in it; `login`: the login;
-//!   `scheme`: mechanisms and curve of an algorithm; `pair`: what is asked of a key pair's attributes; `session`: signs; `fault`: what each return
-//!   value (`CKR_…`) means.
+//!   `mechanism`: what an algorithm is in PKCS#11 and which mechanisms a PKCS#11 token has for it;
+//!   `pair`: key pairs and what is asked of their attributes; `session`: signs; `fault`: what each
+//!   return value (`CKR_…`) means.
 
 pub mod device;
 pub mod init;
@@ -16,8 +17,8 @@ pub mod init;
 mod fault;
 mod library;
 mod login;
+mod mechanism;
 mod pair;
-mod scheme;
 mod session;
 mod token;
 

@@ -1,6 +1,6 @@
 //! Signs with one session.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use cryptoki::{
     object::{Attribute, AttributeType, ObjectClass, ObjectHandle},
@@ -9,29 +9,35 @@ use cryptoki::{
 use mintwarden_worker::{
     Algorithm,
     device::{self, Cause, DeviceError, KeyHandle, Remedy},
+    jws::SigningInput,
 };
 
-use crate::{fault::fault, library::Library, pair, scheme::Scheme};
+use crate::{fault::fault, library::Library, mechanism::Mechanisms, pair::Label};
 
 /// A read-only session of a logged-in process, and the private keys that it has met.
 #[derive(Debug)]
 pub(crate) struct SigningSession {
     session: Session,
-    keys: HashMap<KeyHandle, ObjectHandle>,
+    keys: HashMap<KeyHandle, (ObjectHandle, Algorithm)>,
+    mechanisms: Arc<Mechanisms>,
     /// Last, so that the session is closed before the module can be finalised.
     _library: Library,
 }
 
 impl SigningSession {
-    pub(crate) fn new(session: Session, library: Library) -> Self {
-        Self { session, keys: HashMap::new(), _library: library }
+    pub(crate) fn new(session: Session, mechanisms: Arc<Mechanisms>, library: Library) -> Self {
+        Self { session, keys: HashMap::new(), mechanisms, _library: library }
     }
 
-    /// The object handle of the private key: the only private key object with this `CKA_ID`, made by
-    /// Mintwarden. What else is asked of it was checked by the device when it was listed (I1).
-    fn private_key(&mut self, handle: &KeyHandle) -> Result<ObjectHandle, DeviceError> {
-        if let Some(object) = self.keys.get(handle) {
-            return Ok(*object);
+    /// The private key and the algorithm that it was made for: the only private key object with this
+    /// `CKA_ID`, made by Mintwarden. What else is asked of it was checked by the device when it was
+    /// listed (I1).
+    fn private_key(
+        &mut self,
+        handle: &KeyHandle,
+    ) -> Result<(ObjectHandle, Algorithm), DeviceError> {
+        if let Some(key) = self.keys.get(handle) {
+            return Ok(*key);
         }
         let looking = |error| fault("looking for a private key", &error);
         let id = Attribute::Id(handle.as_bytes().to_vec());
@@ -49,11 +55,11 @@ impl SigningSession {
         };
         let label =
             self.session.get_attributes(object, &[AttributeType::Label]).map_err(looking)?;
-        if pair::issuer_in(&label).is_none() {
-            return Err(refuse(Cause::KeyUnusable, "its CKA_LABEL names no issuer"));
-        }
-        self.keys.insert(handle.clone(), object);
-        Ok(object)
+        let Some(label) = Label::among(&label) else {
+            return Err(refuse(Cause::KeyUnusable, "its CKA_LABEL names no issuer and algorithm"));
+        };
+        self.keys.insert(handle.clone(), (object, label.algorithm));
+        Ok((object, label.algorithm))
     }
 }
 
@@ -62,23 +68,18 @@ impl device::Session for SigningSession {
         &mut self,
         handle: &KeyHandle,
         algorithm: Algorithm,
-        input: &[u8],
+        input: &SigningInput,
     ) -> Result<Vec<u8>, DeviceError> {
-        let scheme = Scheme::of(algorithm)?;
-        let key = self.private_key(handle)?;
-        let signature = self
-            .session
-            .sign(&scheme.sign, key, input)
-            .map_err(|error| fault("signing", &error))?;
-        // PKCS#11 v3.1 section 6.3.1: R‖S, each as long as the order of the base point.
-        if signature.len() != algorithm.signature_len() {
-            let detail = format!(
-                "C_Sign gave {} bytes where {algorithm} has {}",
-                signature.len(),
-                algorithm.signature_len()
-            );
-            return Err(DeviceError::new(Cause::Malformed, Remedy::Restart, detail));
+        let signing = self.mechanisms.signing(algorithm)?;
+        let (key, made_for) = self.private_key(handle)?;
+        if made_for != algorithm {
+            let detail = format!("key {handle:?}: it was made for {made_for}, not {algorithm}");
+            return Err(DeviceError::new(Cause::KeyUnusable, Remedy::Refuse, detail));
         }
-        Ok(signature)
+        // What comes back for ECDSA is R‖S, each as long as the order of the base point (PKCS#11 v3.1
+        // section 6.3.1), just as JWS wants it.
+        self.session
+            .sign(&signing.mechanism(), key, &signing.data(algorithm, input))
+            .map_err(|error| fault("signing", &error))
     }
 }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Algorithm, IssuerName, jwk::PublicJwk};
+use crate::{Algorithm, IssuerName, algorithm::KeySpec, jwk::PublicJwk, jws::SigningInput};
 
 /// A signing device with an authenticated connection: one PKCS#11 token or one TPM.
 pub trait Device: Send {
@@ -23,14 +23,14 @@ pub trait Device: Send {
     /// [`DeviceError`] as the device gives it.
     fn open_session(&mut self) -> Result<Box<dyn Session>, DeviceError>;
 
-    /// Whether keys for `algorithm` can be made and used here.
+    /// How such keys are made and used here.
     ///
     /// # Errors
-    /// [`Cause::MechanismMissing`], naming what is lacking and what there is.
-    fn supports(&self, algorithm: Algorithm) -> Result<(), DeviceError>;
+    /// [`Cause::MechanismMissing`], naming what would do and what there is.
+    fn supports(&self, key: KeySpec) -> Result<Support, DeviceError>;
 
     /// Generates a key pair inside the device for `issuer` under the fresh random `id`: sensitive,
-    /// not extractable, labelled with the issuer's name. Returns it as [`Device::list`] would, read
+    /// not extractable, labelled with the issuer's name and the algorithm. Returns it as [`Device::list`] would, read
     /// back from the device and checked (I1). Never replaces: an `id` in use is an error.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ pub trait Device: Send {
     fn generate(
         &mut self,
         issuer: &IssuerName,
-        algorithm: Algorithm,
+        key: KeySpec,
         id: &KeyHandle,
     ) -> Result<DeviceKey, DeviceError>;
 
@@ -65,8 +65,9 @@ pub trait Device: Send {
 pub trait Session: Send {
     /// Signs with the private key under `handle`, which must be of `algorithm`.
     ///
-    /// `input` is the SHA-2 digest that the algorithm calls for; the answer is the raw JWS
-    /// signature (RFC 7518 section 3.4): R‖S at fixed width for ECDSA.
+    /// The answer is the raw JWS signature: R‖S at fixed width for ECDSA (RFC 7518 section 3.4), as
+    /// long as the modulus for RSA. Of `input` the session takes the digest or the message, as the
+    /// device wants it.
     ///
     /// # Errors
     /// [`DeviceError`] as the device gives it.
@@ -74,7 +75,7 @@ pub trait Session: Send {
         &mut self,
         handle: &KeyHandle,
         algorithm: Algorithm,
-        input: &[u8],
+        input: &SigningInput,
     ) -> Result<Vec<u8>, DeviceError>;
 }
 
@@ -91,6 +92,20 @@ pub struct Description {
     pub label: String,
     /// The library that reaches it, with its version (`CK_INFO`).
     pub library: String,
+}
+
+/// How a device makes and uses keys of one kind, in its own words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Support {
+    /// The key.
+    pub key: KeySpec,
+    /// What makes the pair, e.g. `CKM_EC_KEY_PAIR_GEN`.
+    pub generates: String,
+    /// What signs, e.g. `CKM_ECDSA`.
+    pub signs: String,
+    /// Whether the device hashes the message itself.
+    pub hashes: bool,
 }
 
 /// What finds a key again in its device: opaque to everyone else. For PKCS#11 the `CKA_ID`.
@@ -133,6 +148,9 @@ pub struct DeviceKey {
     /// Why it must not be used; empty for a good key. Half a pair, a second object with the same
     /// id, an attribute that breaks I1.
     pub defects: Vec<String>,
+    /// What would show I1 and the device does not show, where its configuration excuses that; empty
+    /// for a device that shows everything.
+    pub unproven: Vec<String>,
 }
 
 /// An error of the device or of the library that reaches it.

@@ -13,7 +13,7 @@ pub const TYP: &str = "txntoken+jwt";
 #[derive(Clone)]
 pub struct ProtectedHeader {
     encoded: String,
-    /// Digest state after `header "."`, common to all tokens of the key.
+    /// SHA-256 state after `header "."`, common to all tokens of the key.
     prefix: digest::Context,
 }
 
@@ -35,34 +35,60 @@ impl ProtectedHeader {
         &self.encoded
     }
 
-    /// Starts a token with this payload.
+    /// Starts a token with this payload: what the device signs.
     #[must_use]
-    pub fn begin(&self, payload: &[u8]) -> Unsigned {
-        let mut state = self.prefix.clone();
-        state.update(URL_SAFE_NO_PAD.encode(payload).as_bytes());
-        Unsigned { state }
+    pub fn begin(&self, payload: &[u8]) -> SigningInput {
+        let message = signing_input(&self.encoded, payload);
+        let mut sha256 = self.prefix.clone();
+        sha256.update(&message[self.encoded.len() + 1..]);
+        SigningInput { message, sha256 }
     }
 }
 
-/// A token that lacks its signature.
-pub struct Unsigned {
-    state: digest::Context,
+/// What a device signs: a message and, ready with it, its digest.
+///
+/// Whether a device takes the one or the other is a matter of the algorithm and of the mechanism
+/// that the device has for it.
+pub struct SigningInput {
+    message: Vec<u8>,
+    /// SHA-256 state after the message: most algorithms sign it, and records name tokens by it.
+    sha256: digest::Context,
 }
 
-impl Unsigned {
-    /// The SHA-256 digest of the signing input `header "." payload`: what the device signs.
+impl SigningInput {
+    /// Any message; a token's is made by [`ProtectedHeader::begin`].
     #[must_use]
-    pub fn signing_digest(&self) -> Digest {
-        self.state.clone().finish()
+    pub fn new(message: impl Into<Vec<u8>>) -> Self {
+        let message = message.into();
+        let mut sha256 = digest::Context::new(&digest::SHA256);
+        sha256.update(&message);
+        Self { message, sha256 }
+    }
+
+    /// The message: of a token `header "." payload`.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// The digest of the message that `algorithm` signs; `None` for one that takes the message.
+    #[must_use]
+    pub fn digest(&self, algorithm: Algorithm) -> Option<Digest> {
+        let hash = algorithm.hash()?;
+        Some(if *hash == digest::SHA256 {
+            self.sha256.clone().finish()
+        } else {
+            digest::digest(hash, &self.message)
+        })
     }
 
     /// The SHA-256 digest of the complete token with this raw signature: what names the token in
     /// records, without being the token.
     #[must_use]
     pub fn token_digest(mut self, signature: &[u8]) -> Digest {
-        self.state.update(b".");
-        self.state.update(URL_SAFE_NO_PAD.encode(signature).as_bytes());
-        self.state.finish()
+        self.sha256.update(b".");
+        self.sha256.update(URL_SAFE_NO_PAD.encode(signature).as_bytes());
+        self.sha256.finish()
     }
 }
 
@@ -90,26 +116,38 @@ mod tests {
 
     #[test]
     fn i12_the_header_has_exactly_three_members() {
-        let header = ProtectedHeader::new(Algorithm::ES256, &kid());
-        let json = URL_SAFE_NO_PAD.decode(header.encoded()).expect("base64url");
-        assert_eq!(
-            String::from_utf8(json).expect("UTF-8"),
-            format!(r#"{{"typ":"txntoken+jwt","alg":"ES256","kid":"{}"}}"#, kid())
-        );
+        for algorithm in Algorithm::ALL {
+            let header = ProtectedHeader::new(algorithm, &kid());
+            let json = URL_SAFE_NO_PAD.decode(header.encoded()).expect("base64url");
+            assert_eq!(
+                String::from_utf8(json).expect("UTF-8"),
+                format!(r#"{{"typ":"txntoken+jwt","alg":"{algorithm}","kid":"{}"}}"#, kid())
+            );
+        }
     }
 
     #[test]
     fn digests_are_those_of_the_assembled_text() {
         let header = ProtectedHeader::new(Algorithm::ES256, &kid());
-        let input = signing_input(header.encoded(), br#"{"txn":"1"}"#);
-        let unsigned = header.begin(br#"{"txn":"1"}"#);
+        let text = signing_input(header.encoded(), br#"{"txn":"1"}"#);
+        let input = header.begin(br#"{"txn":"1"}"#);
+        assert_eq!(input.message(), text);
+        let of = |hash| digest::digest(hash, &text).as_ref().to_vec();
+        for (algorithm, expected) in [
+            (Algorithm::ES256, Some(of(&digest::SHA256))),
+            (Algorithm::ES384, Some(of(&digest::SHA384))),
+            (Algorithm::PS256, Some(of(&digest::SHA256))),
+            (Algorithm::RS256, Some(of(&digest::SHA256))),
+            (Algorithm::Ed25519, None),
+        ] {
+            let digest = input.digest(algorithm).map(|digest| digest.as_ref().to_vec());
+            assert_eq!(digest, expected, "{algorithm}");
+            let other = SigningInput::new(text.clone()).digest(algorithm);
+            assert_eq!(other.map(|digest| digest.as_ref().to_vec()), expected, "{algorithm}");
+        }
+        let token = [&text[..], b".", URL_SAFE_NO_PAD.encode([7; 64]).as_bytes()].concat();
         assert_eq!(
-            unsigned.signing_digest().as_ref(),
-            digest::digest(&digest::SHA256, &input).as_ref()
-        );
-        let token = [&input[..], b".", URL_SAFE_NO_PAD.encode([7; 64]).as_bytes()].concat();
-        assert_eq!(
-            unsigned.token_digest(&[7; 64]).as_ref(),
+            input.token_digest(&[7; 64]).as_ref(),
             digest::digest(&digest::SHA256, &token).as_ref()
         );
     }

@@ -29,5 +29,5 @@ pub mod serve;
 pub mod setup;
 pub mod wire;
 
-pub use algorithm::Algorithm;
+pub use algorithm::{Algorithm, KeySpec};
 pub use name::IssuerName;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,7 +10,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Device, DeviceConfigError, DeviceKind, Pkcs11, Problem, TokenSelector};
-use crate::{model::Model, name::DeviceName, pin::PinSource};
+use crate::{
+    model::Model,
+    name::DeviceName,
+    pin::PinSource,
+    quirks::{Quirks, QuirksEntry},
+};
 
 /// Time for one device call where the operator says nothing. Key generation in a network HSM is the
 /// slowest call; a hung one is to be noticed while callers still wait.
@@ -17,6 +23,10 @@ const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// More sessions than this are a typing error, not a wish (I9).
 const MAX_SESSIONS: usize = 1024;
+
+/// With fewer bytes two keys would meet; with a shorter label no issuer would fit.
+const MIN_ID_BYTES: usize = 2;
+const MIN_LABEL_BYTES: usize = 24;
 
 /// Lengths of `label` and `serialNumber` in `CK_TOKEN_INFO` (PKCS#11 v3.1 section 3.2).
 const MAX_LABEL: usize = 32;
@@ -62,6 +72,9 @@ pub struct DeviceEntry {
     /// How long one call into the device may take, e.g. `"10s"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_call_timeout: Option<String>,
+    /// In what the module differs from what its model says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quirks: Option<QuirksEntry>,
     /// Environment variables that the vendor's library wants, e.g. `SOFTHSM2_CONF`. Taken as they
     /// are: a relative path in a value is not resolved.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -113,6 +126,7 @@ impl DeviceEntry {
                 module,
                 token: selector(self.token_label, self.token_serial)?,
                 pin: pin(self.pin, base_dir, dev)?,
+                quirks: quirks(self.quirks, model)?,
             }),
             sessions: sessions(self.sessions.unwrap_or(model.sessions))?,
             call_timeout: call_timeout(self.device_call_timeout)?,
@@ -163,6 +177,20 @@ fn is_credential_name(name: &str) -> bool {
 
 fn is_variable_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(['=', '\0'])
+}
+
+fn quirks(entry: Option<QuirksEntry>, model: &Model) -> Result<Quirks, Problem> {
+    let quirks = entry.unwrap_or_default().over(model.quirks.clone());
+    if let Err([one, other]) = quirks.provable() {
+        return Err(Problem::Unprovable { one, other });
+    }
+    let in_range = |key, value, range: RangeInclusive<usize>| {
+        let (min, max) = (*range.start(), *range.end());
+        if range.contains(&value) { Ok(()) } else { Err(Problem::Quirk { key, value, min, max }) }
+    };
+    in_range("id_bytes", quirks.id_bytes, MIN_ID_BYTES..=Quirks::MAX_ID_BYTES)?;
+    in_range("label_bytes", quirks.label_bytes, MIN_LABEL_BYTES..=Quirks::MAX_LABEL_BYTES)?;
+    Ok(quirks)
 }
 
 fn sessions(sessions: usize) -> Result<usize, Problem> {
@@ -243,6 +271,12 @@ mod tests {
             ("token_label = 'ends with blank '", "no blank at its end"),
             ("token_label = '123456789012345678901234567890123'", "1 to 32 bytes"),
             ("token_serial = '12345678901234567'", "1 to 16 bytes"),
+            ("token_label = 'a'\nquirks = { id_bytes = 1 }", "quirks.id_bytes = 1: use 2 to 16"),
+            ("token_label = 'a'\nquirks = { label_bytes = 9 }", "quirks.label_bytes = 9"),
+            (
+                "token_label = 'a'\nquirks = { not_shown = ['CKA_SENSITIVE', 'CKA_ALWAYS_SENSITIVE'] }",
+                "neither CKA_SENSITIVE nor CKA_ALWAYS_SENSITIVE",
+            ),
             ("token_label = 'a'\nsessions = 0", "sessions = 0: use 1 to 1024"),
             ("token_label = 'a'\nsessions = 100000", "sessions = 100000"),
             ("token_label = 'a'\ndevice_call_timeout = '0s'", "device_call_timeout = \"0s\""),

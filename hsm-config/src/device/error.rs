@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::name::DeviceName;
+use crate::{name::DeviceName, quirks::KeyAttribute};
 
 /// A `[[device]]` table that describes no device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +65,28 @@ pub enum Problem {
         sessions: usize,
         /// The bound.
         max: usize,
+    },
+    /// A quirk's number is out of range.
+    #[error("quirks.{key} = {value}: use {min} to {max}")]
+    Quirk {
+        /// `id_bytes` or `label_bytes`.
+        key: &'static str,
+        /// The value.
+        value: usize,
+        /// The least.
+        min: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// Nothing would show that a private key cannot leave the device.
+    #[error(
+        "quirks.not_shown: with neither {one} nor {other} shown, nothing tells that a private key cannot leave the device; such a module cannot be used"
+    )]
+    Unprovable {
+        /// An attribute.
+        one: KeyAttribute,
+        /// The other one.
+        other: KeyAttribute,
     },
     /// The time limit is not a duration.
     #[error(

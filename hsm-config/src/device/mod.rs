@@ -11,7 +11,7 @@ pub use self::{
     entry::{DeviceEntry, Kind},
     error::{DeviceConfigError, Problem},
 };
-use crate::{name::DeviceName, pin::PinSource};
+use crate::{name::DeviceName, pin::PinSource, quirks::Quirks};
 
 /// A device whose description was checked. [`DeviceEntry::resolve`] makes one; it travels to the
 /// worker as JSON.
@@ -51,6 +51,8 @@ pub struct Pkcs11 {
     pub token: TokenSelector,
     /// Where the worker reads the user PIN.
     pub pin: PinSource,
+    /// In what its module differs from the usual.
+    pub quirks: Quirks,
 }
 
 /// Which of a module's tokens is meant. Slot numbers are not used: SoftHSM and others change them.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 #![allow(clippy::disallowed_methods, reason = "tests measure time")]
 
+mod algorithms;
 mod certificates;
 mod container;
 mod ctl;

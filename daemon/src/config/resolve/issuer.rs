@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use mintwarden_hsm_config::device::Device;
-use mintwarden_worker::{Algorithm, IssuerName, claims::Profile};
+use mintwarden_worker::{
+    Algorithm, IssuerName, KeySpec,
+    algorithm::{KeySpecError, RsaBits},
+    claims::Profile,
+};
 
 use super::Context;
 use crate::config::{ConfigError, Issuer, file, fixed};
@@ -75,12 +79,7 @@ fn resolve_issuer(
             "use \"txn-token\" or leave it out",
         ));
     }
-    let algorithm = match &entry.algorithm {
-        None => Algorithm::default(),
-        Some(name) => Algorithm::from_name(name).ok_or_else(|| {
-            cx.error(at("algorithm"), format!("{name:?} is not supported"), "use \"ES256\"")
-        })?,
-    };
+    let key = key_spec(cx, &entry)?;
     let strings = |key: &str, values: &[String], may_be_empty: bool| {
         if values.iter().any(String::is_empty) || (values.is_empty() && !may_be_empty) {
             return Err(cx.error(
@@ -124,7 +123,7 @@ fn resolve_issuer(
         standbys: cx.bounded(&at("standbys"), entry.standbys, 1, 1..=3)?,
         profile: Profile {
             issuer: name,
-            algorithm,
+            key,
             required,
             max_token_lifetime: lifetime,
             skew: fixed::SKEW,
@@ -147,4 +146,24 @@ fn resolve_issuer(
         devices: entry.devices,
         jwks_max_age,
     })
+}
+
+fn key_spec(cx: &Context<'_>, entry: &file::Issuer) -> Result<KeySpec, ConfigError> {
+    let at = |key: &str| format!("issuer.{}.{key}", entry.name);
+    let algorithm = match &entry.algorithm {
+        None => Algorithm::default(),
+        Some(name) => Algorithm::from_name(name).ok_or_else(|| {
+            let offered = Algorithm::ALL.map(|algorithm| format!("\"{algorithm}\"")).join(", ");
+            cx.error(
+                at("algorithm"),
+                format!("{name:?} is not supported"),
+                format!("use one of {offered}"),
+            )
+        })?,
+    };
+    let refused = |error: KeySpecError| {
+        cx.error(at("rsa_bits"), error.to_string(), "leave it out for the default")
+    };
+    let rsa_bits = entry.rsa_bits.map(RsaBits::try_from).transpose().map_err(refused)?;
+    KeySpec::new(algorithm, rsa_bits).map_err(refused)
 }

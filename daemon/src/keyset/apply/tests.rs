@@ -70,6 +70,7 @@ fn fresh_key(issuer: &IssuerName, handle: &KeyHandle) -> DeviceKey {
         issuer: Some(issuer.clone()),
         public: PublicJwk::from_sec1(pair.public_key().as_ref()).ok(),
         defects: vec![],
+        unproven: vec![],
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     process::Command,
 };
 
-use aws_lc_rs::{digest, rand};
+use aws_lc_rs::rand;
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
     session::{Session, UserType},
@@ -144,9 +144,4 @@ pub(crate) fn handle() -> KeyHandle {
 /// An issuer's name.
 pub(crate) fn issuer(name: &str) -> IssuerName {
     IssuerName::parse(name).expect("a name")
-}
-
-/// What the worker hands to the device.
-pub(crate) fn sha256(message: &[u8]) -> Vec<u8> {
-    digest::digest(&digest::SHA256, message).as_ref().to_vec()
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Algorithm, IssuerName, clock::UnixTime};
+use crate::{IssuerName, algorithm::KeySpec, clock::UnixTime};
 
 mod claim;
 mod names;
@@ -44,8 +44,8 @@ pub struct Profile {
     pub issuer: IssuerName,
     /// The value that an `iss` claim must have where there is one.
     pub iss: String,
-    /// The algorithm of the issuer's keys.
-    pub algorithm: Algorithm,
+    /// What is asked of the issuer's new keys.
+    pub key: KeySpec,
     /// Every `aud` value has to be one of these. Never empty.
     pub audience: Vec<String>,
     /// Claims that have to be present, in the order in which they are asked for. `exp` is always

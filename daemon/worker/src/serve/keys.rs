@@ -8,7 +8,7 @@ use std::{
 use crate::{
     claims::Profile,
     device::{Cause, DeviceKey, KeyHandle},
-    jwk::Kid,
+    jwk::{Kid, PublicJwk},
     jws::ProtectedHeader,
     wire::{Refused, Sign},
 };
@@ -16,6 +16,7 @@ use crate::{
 /// A key that may sign, with everything that is bound to it.
 pub(super) struct Key {
     pub(super) handle: KeyHandle,
+    pub(super) public: PublicJwk,
     pub(super) kid: Kid,
     pub(super) header: ProtectedHeader,
     pub(super) profile: Arc<Profile>,
@@ -57,7 +58,7 @@ impl KeyTable {
     /// Takes in a key as the device shows it, if it may sign.
     ///
     /// # Errors
-    /// Why it may not: a defect (I1), a label of no issuer (I3), another algorithm.
+    /// Why it may not: a defect (I1), a label of no issuer (I3).
     pub(super) fn admit(&self, found: &DeviceKey) -> Result<Arc<Key>, Refused> {
         let unusable =
             |detail: String| Refused { reason: Cause::KeyUnusable.as_str().into(), detail };
@@ -70,17 +71,13 @@ impl KeyTable {
             ));
         };
         let profile = self.profile(issuer.as_str())?;
-        if public.algorithm() != profile.algorithm {
-            return Err(unusable(format!(
-                "it is for {}, the issuer is configured for {}",
-                public.algorithm(),
-                profile.algorithm
-            )));
-        }
+        // A key keeps the algorithm that it was made for: the issuer's configuration is about the
+        // next ones, and the old ones sign until those have taken over.
         let kid = public.kid();
         let key = Arc::new(Key {
             handle: found.handle.clone(),
             header: ProtectedHeader::new(public.algorithm(), &kid),
+            public: public.clone(),
             kid,
             profile: Arc::clone(profile),
         });
@@ -106,13 +103,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Algorithm, IssuerName, jwk::PublicJwk};
+    use crate::{Algorithm, IssuerName};
 
     fn profile(issuer: &str) -> Profile {
         Profile {
             issuer: IssuerName::parse(issuer).expect("a name"),
             iss: "https://tts.example".into(),
-            algorithm: Algorithm::ES256,
+            key: Algorithm::ES256.into(),
             audience: vec!["a".into()],
             required: vec![],
             max_token_lifetime: Duration::from_secs(300),
@@ -131,6 +128,7 @@ mod tests {
             issuer: IssuerName::parse(issuer).ok(),
             public: serde_json::from_str::<PublicJwk>(jwk).ok(),
             defects: vec![],
+            unproven: vec![],
         }
     }
 

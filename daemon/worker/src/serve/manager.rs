@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use bytes::Bytes;
 
 use crate::{
+    KeySpec,
+    claims::Profile,
     device::{Cause, Device, DeviceError, DeviceKey, KeyHandle, Remedy},
     serve::{
         Replies,
@@ -31,11 +33,13 @@ impl Manager {
         mut device: Box<dyn Device>,
         setup: &Setup,
     ) -> Result<(Self, Arc<KeyTable>, Vec<String>), DeviceError> {
-        for profile in &setup.profiles {
-            device.supports(profile.algorithm)?;
-        }
         let keys = Arc::new(KeyTable::new(&setup.profiles));
-        let mut defects = Vec::new();
+        // Issuers that the device cannot serve are told, and cost the others nothing.
+        let lacking = |profile: &Profile| {
+            let error = device.supports(profile.key).err()?;
+            Some(format!("issuer {}: {error}", profile.issuer))
+        };
+        let mut defects: Vec<_> = setup.profiles.iter().filter_map(lacking).collect();
         for found in device.list()? {
             if let Err(refused) = keys.admit(&found) {
                 defects.push(format!("key {:?}: {}", found.handle, refused.detail));
@@ -113,7 +117,8 @@ impl Manager {
                 detail: format!("a fresh handle has {} bytes", KeyHandle::RANDOM_LEN),
             }));
         }
-        let made = self.lock().generate(&profile.issuer, profile.algorithm, &handle)?;
+        let mut made = self.lock().generate(&profile.issuer, profile.key, &handle)?;
+        made.defects.extend(not_as_asked(&made, profile.key));
         // A key with a defect is reported, and not admitted.
         let _admitted = self.keys.admit(&made);
         Ok(Answer::Listed(Listed { keys: vec![report(&made)] }))
@@ -134,12 +139,20 @@ impl Manager {
     }
 }
 
+/// Whether the device made another key than the one that it was asked for.
+fn not_as_asked(made: &DeviceKey, asked: KeySpec) -> Option<String> {
+    let public = made.public.as_ref()?;
+    let is_asked = public.algorithm() == asked.algorithm() && public.rsa_bits() == asked.rsa_bits();
+    (!is_asked).then(|| format!("the device did not make the key that was asked for: {asked}"))
+}
+
 fn report(key: &DeviceKey) -> KeyReport {
     KeyReport {
         handle: Bytes::copy_from_slice(key.handle.as_bytes()),
         issuer: key.issuer.as_ref().map(ToString::to_string).unwrap_or_default(),
-        public: key.public.as_ref().map(|p| Bytes::copy_from_slice(p.sec1())).unwrap_or_default(),
+        public: key.public.as_ref().and_then(|p| serde_json::to_string(p).ok()).unwrap_or_default(),
         defects: key.defects.clone(),
+        unproven: key.unproven.clone(),
     }
 }
 

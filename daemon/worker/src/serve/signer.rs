@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::{
     clock,
-    device::{Device, DeviceError, Remedy, Session},
+    device::{Cause, Device, DeviceError, Remedy, Session},
+    jws::SigningInput,
     serve::{Replies, batch::Batch, exit, keys::Key, queue::Queue},
     wire::{Expired, Facts, Refusal, Refused, SignOutcome, Signature},
 };
@@ -51,8 +52,8 @@ impl Signer {
                 });
             }
         };
-        let unsigned = key.header.begin(claims.payload());
-        let signature = match self.sign_digest(key, unsigned.signing_digest().as_ref()) {
+        let input = key.header.begin(claims.payload());
+        let signature = match self.sign_input(key, &input) {
             Ok(signature) => signature,
             Err(error) => {
                 return SignOutcome::Failed(Refused {
@@ -61,7 +62,7 @@ impl Signer {
                 });
             }
         };
-        let token_sha256 = Bytes::copy_from_slice(unsigned.token_digest(&signature).as_ref());
+        let token_sha256 = Bytes::copy_from_slice(input.token_digest(&signature).as_ref());
         let facts = claims.into_facts();
         SignOutcome::Signature(Signature {
             signature: signature.into(),
@@ -80,15 +81,14 @@ impl Signer {
     /// # Errors
     /// Only what this key cannot be helped out of. What needs a fresh process ends this one: the
     /// server queues again what was in flight.
-    fn sign_digest(&mut self, key: &Key, digest: &[u8]) -> Result<Vec<u8>, DeviceError> {
-        let algorithm = key.profile.algorithm;
-        let first = match self.session.sign(&key.handle, algorithm, digest) {
+    fn sign_input(&mut self, key: &Key, input: &SigningInput) -> Result<Vec<u8>, DeviceError> {
+        let first = match self.sign_once(key, input) {
             Ok(signature) => return Ok(signature),
             Err(error) => error,
         };
         tracing::warn!(cause = %first.cause, detail = first.detail, "a signature failed");
         let second = match self.mend(&first) {
-            Ok(()) => match self.session.sign(&key.handle, algorithm, digest) {
+            Ok(()) => match self.sign_once(key, input) {
                 Ok(signature) => return Ok(signature),
                 Err(error) => error,
             },
@@ -98,6 +98,17 @@ impl Signer {
             Remedy::Refuse => Err(second),
             _ => exit::restart(&second),
         }
+    }
+
+    fn sign_once(&mut self, key: &Key, input: &SigningInput) -> Result<Vec<u8>, DeviceError> {
+        let algorithm = key.public.algorithm();
+        let signature = self.session.sign(&key.handle, algorithm, input)?;
+        let (length, expected) = (signature.len(), key.public.signature_len());
+        if length == expected {
+            return Ok(signature);
+        }
+        let detail = format!("the device gave {length} bytes where {algorithm} has {expected}");
+        Err(DeviceError::new(Cause::Malformed, Remedy::Restart, detail))
     }
 
     fn mend(&mut self, error: &DeviceError) -> Result<(), DeviceError> {

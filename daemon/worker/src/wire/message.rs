@@ -243,12 +243,15 @@ pub struct KeyReport {
     /// The issuer in its label; empty where it names none.
     #[prost(string, tag = "2")]
     pub issuer: String,
-    /// The public key as an SEC 1 uncompressed point; empty where not readable.
-    #[prost(bytes = "bytes", tag = "3")]
-    pub public: Bytes,
+    /// The public key with its algorithm, a JWK in JSON; empty where not readable.
+    #[prost(string, tag = "3")]
+    pub public: String,
     /// Why it must not be used; empty for a good key.
     #[prost(string, repeated, tag = "4")]
     pub defects: Vec<String>,
+    /// What the device does not show and its configuration excuses, for people.
+    #[prost(string, repeated, tag = "5")]
+    pub unproven: Vec<String>,
 }
 
 /// The device answered.

@@ -19,7 +19,7 @@ fn profile() -> Profile {
     Profile {
         issuer: IssuerName::parse("payments-tts").expect("a valid name"),
         iss: "https://tts.trust-domain.example".to_owned(),
-        algorithm: Algorithm::ES256,
+        key: Algorithm::ES256.into(),
         audience: vec!["trust-domain.example".to_owned()],
         required: Profile::DEFAULT_REQUIRED.map(str::to_owned).to_vec(),
         max_token_lifetime: Profile::DEFAULT_MAX_TOKEN_LIFETIME,
