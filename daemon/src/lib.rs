@@ -18,6 +18,7 @@ pub mod jwks;
 pub mod keyset;
 pub mod launcher;
 pub mod listen;
+pub mod readiness;
 pub mod server;
 pub mod signer;
 pub mod store;

@@ -131,8 +131,8 @@ impl Signer {
         Ok(release(verified, made))
     }
 
-    /// The active key of the first usable device, in the issuer's order (DESIGN.md "Rotation
-    /// timing" 7); if none is usable, of the first that may come back by itself.
+    /// The active key of the first usable device that holds it, in the issuer's order (DESIGN.md
+    /// "Rotation timing" 7); if there is none, of the first that may come back by itself.
     fn choose<'a>(
         &self,
         issuer: &LiveIssuer,
@@ -143,8 +143,11 @@ impl Signer {
         for device in &issuer.config.devices {
             let Some(active) = snapshot.keyset.active(device) else { continue };
             match self.workers.get(device).map(|worker| worker.state()) {
-                Some(State::Ready(_)) => return Ok(active),
-                Some(State::Starting) => second = second.or(Some(active)),
+                Some(State::Ready(ready)) if ready.keys.unfit(&active.0.handle).is_none() => {
+                    return Ok(active);
+                }
+                // A key that was not there may be now: the worker looks before it refuses.
+                Some(State::Ready(_) | State::Starting) => second = second.or(Some(active)),
                 Some(State::Down(reason) | State::Parked(reason)) => last = Some(reason),
                 Some(State::Closed) | None => {}
             }

@@ -6,6 +6,7 @@ mod errors;
 mod gate;
 mod http;
 mod jwks;
+mod ops;
 mod signing;
 mod status;
 
@@ -27,6 +28,7 @@ use crate::{
 pub use call::Peer;
 pub use gate::gate;
 pub use http::router as http_router;
+pub use ops::router as ops_router;
 
 /// What the edges reach.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use crate::{
     identity::Caller,
     keyset::{Key, KeyState, Keyset, live::LiveIssuer},
     listen::LiveCertificates,
+    readiness,
     workers::{State, Worker},
 };
 
@@ -73,22 +74,12 @@ pub(super) fn status(app: &App, caller: &Caller, visible: &HashSet<IssuerName>) 
 fn issuer_status(app: &App, issuer: &LiveIssuer) -> IssuerStatus {
     let snapshot = issuer.snapshot();
     let keyset = snapshot.as_ref().map(|snapshot| &snapshot.keyset);
-    let ready = |device: &&String| {
-        let worker = app.workers.get(device).map(|worker| worker.state());
-        let active = keyset.is_some_and(|keyset| keyset.active(device).is_some());
-        active && matches!(worker, Some(State::Ready(_)))
-    };
-    let ready = issuer.config.devices.iter().any(|device| ready(&device));
+    let ready = readiness::ready(issuer, &app.workers);
     let published = keyset.map_or(0, |keyset| keyset.published().count());
-    let reason = match (ready, published) {
-        (true, _) => "",
-        (false, 0) => "NOT_INITIALISED",
-        (false, _) => "DEVICE_UNAVAILABLE",
-    };
     IssuerStatus {
         name: issuer.config.name().to_string(),
-        ready,
-        reason: reason.into(),
+        ready: ready.is_ok(),
+        reason: ready.err().map(|unready| unready.reason.to_owned()).unwrap_or_default(),
         revision: keyset.map_or(0, |keyset| keyset.revision),
         published_keys: u32::try_from(published).unwrap_or(u32::MAX),
         alarms: keyset.map(alarms).unwrap_or_default(),
@@ -135,7 +126,13 @@ fn device_status(worker: &Arc<Worker>, inside: bool) -> DeviceStatus {
         State::Ready(ready) => {
             status.description = ready.description.clone();
             status.sessions = ready.sessions;
-            status.detail = ready.defects.join("; ");
+            status.detail = ready
+                .lacking
+                .iter()
+                .cloned()
+                .chain(ready.keys.defects())
+                .collect::<Vec<_>>()
+                .join("; ");
             DeviceState::Ready
         }
         State::Down(reason) => {

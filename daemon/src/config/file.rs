@@ -33,8 +33,11 @@ pub(super) struct Listen {
     pub(super) grpc: Option<SocketAddr>,
     pub(super) unix: Option<PathBuf>,
     pub(super) jwks: Option<SocketAddr>,
+    pub(super) ops: Option<SocketAddr>,
     #[serde(default)]
     pub(super) insecure_plaintext: bool,
+    #[serde(default)]
+    pub(super) insecure_plaintext_ops: bool,
 }
 
 #[derive(Deserialize)]

@@ -61,6 +61,9 @@ pub struct Listen {
     pub jwks: Option<SocketAddr>,
     /// Serve the JWKS over plain HTTP: on loopback, or where `insecure_plaintext` says so.
     pub jwks_plaintext: bool,
+    /// Health, readiness and metrics, over plain HTTP: on loopback, or where `insecure_plaintext_ops`
+    /// says so.
+    pub ops: Option<SocketAddr>,
 }
 
 /// Certificates of the listeners and of those who call them. Paths to PEM files.

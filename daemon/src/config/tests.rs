@@ -189,6 +189,22 @@ fn plain_http_beyond_loopback_has_to_be_asked_for() {
 }
 
 #[test]
+fn health_and_metrics_beyond_loopback_have_to_be_asked_for() {
+    let with = |lines: &str| parse(&GOOD.replacen("[listen]", &format!("[listen]\n{lines}"), 1));
+    assert_eq!(with("").expect("good").listen.ops, None);
+    for loopback in ["127.0.0.1:7481", "[::1]:7481"] {
+        let config = with(&format!("ops = \"{loopback}\"")).expect("loopback");
+        assert_eq!(config.listen.ops.map(|ops| ops.to_string()).as_deref(), Some(loopback));
+    }
+    for word in ["", "insecure_plaintext = true"] {
+        let error = with(&format!("ops = \"0.0.0.0:7481\"\n{word}")).expect_err("beyond");
+        assert_eq!(error.key, "listen.ops");
+        assert!(error.remedy.contains("insecure_plaintext_ops"), "{error}");
+    }
+    with("ops = \"0.0.0.0:7481\"\ninsecure_plaintext_ops = true").expect("asked for");
+}
+
+#[test]
 fn grpc_without_certificates_is_refused() {
     let (before, rest) = GOOD.split_once("[tls]").expect("has [tls]");
     let rest = rest.split_once("[[device]]").expect("has a device").1;

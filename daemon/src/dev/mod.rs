@@ -276,6 +276,7 @@ dev = true
 grpc = "127.0.0.1:0"
 unix = "api.sock"
 jwks = "127.0.0.1:0"
+ops = "127.0.0.1:0"
 
 [tls]
 certificate = "server.crt"

@@ -81,6 +81,8 @@ pub struct Addresses {
     pub jwks: Option<SocketAddr>,
     /// `https`, or `http` where plain text is allowed.
     pub jwks_scheme: String,
+    /// Health, readiness and metrics over HTTP.
+    pub ops: Option<SocketAddr>,
 }
 
 #[derive(Serialize, Deserialize)]

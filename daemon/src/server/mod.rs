@@ -1,5 +1,7 @@
 //! The server process: what meets the network and holds no signing secret.
 
+mod endpoints;
+mod health;
 mod upstream;
 
 use std::{collections::BTreeMap, io, process::ExitCode, sync::Arc};
@@ -9,8 +11,9 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
 };
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tokio_util::sync::CancellationToken;
 
+use self::endpoints::Endpoints;
 use crate::{
     access::Access,
     admission::Admission,
@@ -18,8 +21,9 @@ use crate::{
     clock,
     config::{Config, ConfigError, EXIT_CONFIG},
     keyset::{live::LiveIssuer, steward::Steward},
-    launcher::control::{Addresses, Downward, Upward},
-    listen::{self, Certificates, CertificatesError, Drain, Endpoint, LiveCertificates, Protocol},
+    launcher::control::{Downward, Upward},
+    listen::{self, Certificates, CertificatesError, Drain, LiveCertificates, Protocol},
+    readiness,
     signer::Signer,
     store::{Redb, StoreError},
     telemetry,
@@ -133,7 +137,7 @@ async fn serve(
         .zip(certificates)
         .map(|(files, first)| LiveCertificates::start(files, first));
     let app = build(&config, launcher.clone(), certificates.clone()).await?;
-    let endpoints = bind(&config, certificates.as_ref()).await?;
+    let endpoints = Endpoints::bind(&config, certificates.as_ref()).await?;
     let addresses = endpoints.addresses(&config);
     let (health, health_service) = tonic_health::server::health_reporter();
     let routes = api::grpc_routes(&app, health_service).map_err(process)?.into_axum_router();
@@ -144,20 +148,26 @@ async fn serve(
             listen::serve(endpoint, routes, Protocol::Grpc, &limits, &drain).await;
         });
     }
-    if let Some(endpoint) = endpoints.jwks {
-        let (router, limits, drain) =
-            (api::http_router(Arc::clone(&app)), config.limits.clone(), drain.clone());
+    let http = [
+        (endpoints.jwks, api::http_router(Arc::clone(&app))),
+        (endpoints.ops, api::ops_router(Arc::clone(&app))),
+    ];
+    for (endpoint, router) in http {
+        let Some(endpoint) = endpoint else { continue };
+        let (limits, drain) = (config.limits.clone(), drain.clone());
         tokio::spawn(async move {
             listen::serve(endpoint, router, Protocol::Http, &limits, &drain).await;
         });
     }
-    set_health(&health, ServingStatus::Serving).await;
+    let unhealthy = CancellationToken::new();
+    let health = tokio::spawn(health::report(Arc::clone(&app), health, unhealthy.clone()));
     tracing::info!(?addresses, "serving");
     launcher.ready(&addresses).map_err(process)?;
 
     let why = follow(orders, terminate, &app.workers).await;
     tracing::info!(why, "shutting down");
-    set_health(&health, ServingStatus::NotServing).await;
+    unhealthy.cancel();
+    let _told = health.await;
     let cut = drain.drain(config.limits.drain).await;
     app.workers.close();
     tracing::info!(cut_connections = cut, "shut down");
@@ -180,6 +190,12 @@ async fn build(
             Steward::start(Arc::clone(&live), store.clone(), Arc::clone(&workers)).await?;
         issuers.insert(issuer.name().to_string(), (live, steward));
     }
+    for device in &config.devices {
+        let device = device.name.to_string();
+        let users = issuers.values().map(|(live, _)| Arc::clone(live));
+        let users = users.filter(|issuer| issuer.config.devices.contains(&device)).collect();
+        tokio::spawn(readiness::look_after(device, users, Arc::clone(&workers)));
+    }
     Ok(Arc::new(App {
         access: Access::new(config),
         issuers,
@@ -190,59 +206,6 @@ async fn build(
         limits: config.limits.clone(),
         started_at: clock::wall(),
     }))
-}
-
-/// Health of the server as a whole and, the same, of each of its services
-/// (grpc.health.v1).
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", "SigningService", "JwksService", "CustodianService"] {
-        let name =
-            if service.is_empty() { String::new() } else { format!("mintwarden.v1.{service}") };
-        health.set_service_status(name, status).await;
-    }
-}
-
-struct Endpoints {
-    grpc: Vec<Endpoint>,
-    jwks: Option<Endpoint>,
-}
-
-impl Endpoints {
-    fn addresses(&self, config: &Config) -> Addresses {
-        Addresses {
-            grpc: self.grpc.iter().find_map(Endpoint::address),
-            unix: config.listen.unix.clone(),
-            jwks: self.jwks.as_ref().and_then(Endpoint::address),
-            jwks_scheme: if config.listen.jwks_plaintext { "http" } else { "https" }.into(),
-        }
-    }
-}
-
-async fn bind(
-    config: &Config,
-    certificates: Option<&LiveCertificates>,
-) -> Result<Endpoints, ServerError> {
-    let mut grpc = Vec::new();
-    if let (Some(address), Some(tls), Some(certificates)) =
-        (config.listen.grpc, &config.tls, certificates)
-    {
-        let endpoint =
-            Endpoint::mutual(address, certificates.clone(), tls.trust_domain.clone()).await;
-        grpc.push(endpoint.map_err(ServerError::socket(format!("listen.grpc {address}")))?);
-    }
-    if let Some(path) = &config.listen.unix {
-        let what = format!("listen.unix {}", path.display());
-        grpc.push(Endpoint::unix(path).map_err(ServerError::socket(what))?);
-    }
-    let jwks = match config.listen.jwks {
-        Some(address) => {
-            let tls = certificates.filter(|_| !config.listen.jwks_plaintext);
-            let endpoint = Endpoint::public(address, tls.cloned()).await;
-            Some(endpoint.map_err(ServerError::socket(format!("listen.jwks {address}")))?)
-        }
-        None => None,
-    };
-    Ok(Endpoints { grpc, jwks })
 }
 
 /// Follows the launcher until it says stop, by signal or by being gone.

@@ -1,5 +1,6 @@
 //! The server's end of the wires: one [`Worker`] per device, whatever process is behind it now.
 
+mod fitness;
 mod state;
 mod wire;
 
@@ -18,17 +19,17 @@ use mintwarden_worker::{
     IssuerName,
     device::{DeviceKey, KeyHandle},
     jwk::PublicJwk,
-    wire::{Answer, Ask, Generate, KeyReport, List, Sign, Signed},
+    wire::{Answer, Ask, Generate, KeyReport, List, Refused, Sign, SignOutcome, Signed},
 };
 
-pub use state::{Reason, State};
+pub use fitness::Keys;
+pub use state::{Ready, Reason, State};
 
 use crate::{
     admission::Permit,
     clock::Deadline,
     keyset::apply::{KeyOps, KeyOpsError},
 };
-use wire::Wire;
 
 /// How long making or showing a key may take: HSMs make RSA keys in tens of seconds.
 const KEY_OPERATION: Duration = Duration::from_secs(120);
@@ -89,13 +90,20 @@ impl Workers {
             self.get(device).ok_or_else(|| failed("UNKNOWN_DEVICE", "not configured".into()))?;
         let deadline = Deadline::within(KEY_OPERATION);
         // Never asked twice: whether a lost request did something, only a look-up tells.
-        let wire =
+        let ready =
             worker.state.ready(deadline).await.map_err(|e| failed(e.reason(), e.detail()))?;
-        match wire.ask(ask, None, deadline).await {
-            Ok(Answer::Listed(listed)) => Ok(listed.keys.into_iter().map(device_key).collect()),
+        let handle = match &ask {
+            Ask::Generate(Generate { handle, .. }) | Ask::List(List { handle }) => handle.clone(),
+            _ => Bytes::new(),
+        };
+        match ready.wire.ask(ask, None, deadline).await {
+            Ok(Answer::Listed(listed)) => {
+                ready.keys.note_shown(&handle, &listed);
+                Ok(listed.keys.into_iter().map(device_key).collect())
+            }
             Ok(Answer::Refused(refused)) => Err(failed(&refused.reason, refused.detail)),
             Ok(_) => {
-                wire.cut("another answer than the one asked for");
+                ready.wire.cut("another answer than the one asked for");
                 Err(failed("WORKER_BROKEN", "it answered what was not asked".into()))
             }
             Err(error) => Err(failed(error.reason(), error.to_string())),
@@ -252,18 +260,22 @@ impl Worker {
         let permit = Arc::new(permit);
         let mut last = WorkerError::Unavailable(Reason::worker_lost());
         for _ in 0..MAX_WIRES {
-            let wire = self.state.ready(deadline).await?;
+            let ready = self.state.ready(deadline).await?;
             let left = deadline.left().ok_or(WorkerError::Deadline)?;
             sign.within_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
-            let answer =
-                wire.ask(Ask::Sign(sign.clone()), Some(Arc::clone(&permit)), deadline).await;
+            let ask = Ask::Sign(sign.clone());
+            let answer = ready.wire.ask(ask, Some(Arc::clone(&permit)), deadline).await;
             match answer.map_err(WorkerError::from) {
                 Ok(Answer::Signed(signed)) => {
-                    return Ok(SignedOnWire { signed, source: Source(wire), permit });
+                    ready.note_signed(&sign.handle, &signed);
+                    return Ok(SignedOnWire { signed, source: Source(ready), permit });
                 }
-                Ok(Answer::Refused(refused)) => return Err(WorkerError::Refused(refused.into())),
+                Ok(Answer::Refused(refused)) => {
+                    ready.note_refused(&sign.handle, &refused);
+                    return Err(WorkerError::Refused(refused.into()));
+                }
                 Ok(_) => {
-                    wire.cut("another answer than the one asked for");
+                    ready.wire.cut("another answer than the one asked for");
                     return Err(WorkerError::Broken("another answer than the one asked for"));
                 }
                 Err(WorkerError::Deadline) => return Err(WorkerError::Deadline),
@@ -271,6 +283,25 @@ impl Worker {
             }
         }
         Err(last)
+    }
+}
+
+impl Ready {
+    /// Notes what a signed batch says of its key, where it says something against it.
+    fn note_signed(&self, handle: &Bytes, signed: &Signed) {
+        let failed = signed.items.iter().find_map(|item| match &item.outcome {
+            Some(SignOutcome::Failed(failed)) => Some(failed),
+            _ => None,
+        });
+        if let Some(failed) = failed {
+            self.note_refused(handle, failed);
+        }
+    }
+
+    fn note_refused(&self, handle: &Bytes, refused: &Refused) {
+        if fitness::concerns_key(&refused.reason) {
+            self.keys.note(handle, Some(refused.clone().into()));
+        }
     }
 }
 
@@ -287,11 +318,11 @@ pub struct SignedOnWire {
 
 /// The worker process that gave an answer.
 #[derive(Debug)]
-pub struct Source(Arc<Wire>);
+pub struct Source(Arc<Ready>);
 
 impl Source {
     /// Discards the worker.
     pub fn distrust(&self, why: &'static str) {
-        self.0.cut(why);
+        self.0.wire.cut(why);
     }
 }

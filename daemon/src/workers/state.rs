@@ -8,7 +8,7 @@ use std::{
 use mintwarden_worker::wire::{Refused, WorkerHello};
 use tokio::sync::watch;
 
-use super::{WorkerError, wire::Wire};
+use super::{WorkerError, fitness::Keys, wire::Wire};
 use crate::clock::Deadline;
 
 /// Why a device is not usable.
@@ -62,8 +62,10 @@ pub struct Ready {
     pub description: String,
     /// Sessions that sign in parallel.
     pub sessions: u32,
-    /// Keys in the device that must not be used (I1).
-    pub defects: Vec<String>,
+    /// Issuers that the device cannot serve, in words.
+    pub lacking: Vec<String>,
+    /// The keys in the device, and which of them must not be used (I1).
+    pub keys: Keys,
 }
 
 /// The state of one device's worker. Only its latest wire may change it.
@@ -92,12 +94,12 @@ impl Shared {
         self.states.borrow().clone()
     }
 
-    /// The wire, as soon as there is one. Does not wait for what needs an operator or has failed.
-    pub(super) async fn ready(&self, deadline: Deadline) -> Result<Arc<Wire>, WorkerError> {
+    /// The worker, as soon as it serves. Does not wait for what needs an operator or has failed.
+    pub(super) async fn ready(&self, deadline: Deadline) -> Result<Arc<Ready>, WorkerError> {
         let mut states = self.states.subscribe();
         loop {
             match &*states.borrow_and_update() {
-                State::Ready(ready) => return Ok(Arc::clone(&ready.wire)),
+                State::Ready(ready) => return Ok(Arc::clone(ready)),
                 State::Down(reason) | State::Parked(reason) => {
                     return Err(WorkerError::Unavailable(reason.clone()));
                 }
@@ -145,7 +147,8 @@ impl Shared {
                 wire: Arc::clone(wire),
                 description: hello.description,
                 sessions: hello.sessions,
-                defects: hello.defects,
+                lacking: hello.lacking,
+                keys: Keys::new(hello.keys),
             })),
             Some(refused) if hello.parked => State::Parked(refused.into()),
             Some(refused) => State::Down(refused.into()),

@@ -10,8 +10,9 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use mintwarden_worker::wire::{
-    Answer, Ask, BUILD, FromWorker, MAX_FRAME, ServerHello, ToWorker, WorkerHello,
+use mintwarden_worker::{
+    device::KeyHandle,
+    wire::{Answer, Ask, BUILD, FromWorker, MAX_FRAME, ServerHello, ToWorker, WorkerHello},
 };
 use prost::Message as _;
 use tokio::{
@@ -160,8 +161,14 @@ async fn read_all(
         state.failed(wire, "BUILD_MISMATCH", detail);
         return "a worker of another build";
     }
-    for defect in &hello.defects {
-        tracing::error!(device, defect, "a key in the device must not be used (I1)");
+    for lacking in &hello.lacking {
+        tracing::error!(device, lacking, "the device cannot serve an issuer");
+    }
+    for key in &hello.keys {
+        if let Some(unfit) = &key.unfit {
+            let (handle, defect) = (KeyHandle::new(key.handle.to_vec()), &unfit.detail);
+            tracing::error!(device, ?handle, defect, "a key in the device must not be used (I1)");
+        }
     }
     match &hello.unusable {
         None => tracing::info!(

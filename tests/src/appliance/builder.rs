@@ -178,6 +178,7 @@ fn base(split_users: Option<[u32; 2]>) -> Table {
         grpc = "127.0.0.1:0"
         unix = "api.sock"
         jwks = "127.0.0.1:0"
+        ops = "127.0.0.1:0"
         [tls]
         certificate = "server.crt"
         private_key = "server.key"

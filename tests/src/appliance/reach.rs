@@ -161,7 +161,25 @@ impl Appliance {
         self.url(&format!("/issuers/{issuer}/jwks.json"))
     }
 
-    /// An HTTPS client that believes the test's CA and has no certificate of its own.
+    /// The URL of a path of the ops port, e.g. `/readyz`.
+    ///
+    /// # Panics
+    /// If it was not started, or has no such port.
+    #[must_use]
+    pub fn ops_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addresses().ops.expect("listen.ops is configured"))
+    }
+
+    /// What `/readyz` says: the status, and a line for each issuer.
+    ///
+    /// # Panics
+    /// If it says nothing.
+    pub async fn readyz(&self) -> (u16, String) {
+        let answer = self.https().get(self.ops_url("/readyz")).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("a text"))
+    }
+
+    /// An HTTP client that believes the test's CA and has no certificate of its own.
     ///
     /// # Panics
     /// If it cannot be made.

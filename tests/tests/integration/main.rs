@@ -21,6 +21,7 @@ mod limits;
 mod linkage;
 mod load;
 mod mistakes;
+mod ops;
 mod pin;
 mod processes;
 mod restarts;

@@ -155,11 +155,21 @@ fn resolve_listen(
         }
         None => false,
     };
+    if listen.ops.is_some_and(|address| !address.ip().is_loopback())
+        && !listen.insecure_plaintext_ops
+    {
+        return Err(cx.error(
+            "listen.ops",
+            "would serve health and metrics over plain HTTP beyond loopback",
+            "listen on loopback, or set listen.insecure_plaintext_ops = true where only operators reach it",
+        ));
+    }
     Ok(Listen {
         grpc: listen.grpc,
         unix: listen.unix.map(|path| cx.path(&path)),
         jwks: listen.jwks,
         jwks_plaintext,
+        ops: listen.ops,
     })
 }
 

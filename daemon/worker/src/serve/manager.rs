@@ -16,7 +16,7 @@ use crate::{
         queue::Queue,
     },
     setup::Setup,
-    wire::{Answer, Ask, Generate, KeyReport, List, Listed, Probed, Refused, Sign},
+    wire::{Answer, Ask, Generate, KeyFitness, KeyReport, List, Listed, Probed, Refused, Sign},
 };
 
 type Shared = Arc<Mutex<Box<dyn Device>>>;
@@ -26,27 +26,35 @@ pub(super) struct Manager {
     keys: Arc<KeyTable>,
 }
 
+/// What a first look at a device has shown.
+pub(super) struct Findings {
+    /// Issuers that it cannot serve, in words.
+    pub(super) lacking: Vec<String>,
+    /// Its keys, and which of them must not be used.
+    pub(super) keys: Vec<KeyFitness>,
+}
+
 impl Manager {
     /// Takes the device over and looks at its keys (I1, at every start): good ones are ready to
-    /// sign, the others are returned in words.
+    /// sign; what became of each is returned.
     pub(super) fn new(
         mut device: Box<dyn Device>,
         setup: &Setup,
-    ) -> Result<(Self, Arc<KeyTable>, Vec<String>), DeviceError> {
+    ) -> Result<(Self, Arc<KeyTable>, Findings), DeviceError> {
         let keys = Arc::new(KeyTable::new(&setup.profiles));
         // Issuers that the device cannot serve are told, and cost the others nothing.
         let lacking = |profile: &Profile| {
             let error = device.supports(profile.key).err()?;
             Some(format!("issuer {}: {error}", profile.issuer))
         };
-        let mut defects: Vec<_> = setup.profiles.iter().filter_map(lacking).collect();
-        for found in device.list()? {
-            if let Err(refused) = keys.admit(&found) {
-                defects.push(format!("key {:?}: {}", found.handle, refused.detail));
-            }
-        }
+        let lacking = setup.profiles.iter().filter_map(lacking).collect();
+        let judge = |found: DeviceKey| KeyFitness {
+            handle: Bytes::copy_from_slice(found.handle.as_bytes()),
+            unfit: keys.admit(&found).err(),
+        };
+        let findings = Findings { lacking, keys: device.list()?.into_iter().map(judge).collect() };
         let manager = Self { device: Arc::new(Mutex::new(device)), keys: Arc::clone(&keys) };
-        Ok((manager, keys, defects))
+        Ok((manager, keys, findings))
     }
 
     pub(super) fn device(&self) -> Shared {

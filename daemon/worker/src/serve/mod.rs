@@ -118,10 +118,10 @@ fn serve(
         return Err(exit);
     }
     let opened = open_all(&setup, open).and_then(|(device, sessions)| {
-        let (manager, keys, defects) = Manager::new(device, &setup)?;
-        Ok((manager, keys, defects, sessions))
+        let (manager, keys, findings) = Manager::new(device, &setup)?;
+        Ok((manager, keys, findings, sessions))
     });
-    let (mut manager, keys, defects, sessions) = match opened {
+    let (mut manager, keys, findings, sessions) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             replies.send(0, Answer::Hello(unusable(&error)));
@@ -133,7 +133,8 @@ fn serve(
         build: BUILD.to_owned(),
         description: manager.description(),
         sessions: u32::try_from(sessions.len()).unwrap_or(u32::MAX),
-        defects,
+        lacking: findings.lacking,
+        keys: findings.keys,
         ..WorkerHello::default()
     };
 

@@ -130,9 +130,23 @@ pub struct WorkerHello {
     /// How many sessions sign in parallel.
     #[prost(uint32, tag = "5")]
     pub sessions: u32,
-    /// Keys with a Mintwarden label that must not be used (I1), for people.
+    /// Issuers that the device cannot serve, for people.
     #[prost(string, repeated, tag = "6")]
-    pub defects: Vec<String>,
+    pub lacking: Vec<String>,
+    /// All keys with a Mintwarden label, and which of them must not be used (I1).
+    #[prost(message, repeated, tag = "7")]
+    pub keys: Vec<KeyFitness>,
+}
+
+/// Whether a key may sign.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct KeyFitness {
+    /// Its handle.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub handle: Bytes,
+    /// Why it must not be used; absent for a good key.
+    #[prost(message, optional, tag = "2")]
+    pub unfit: Option<Refused>,
 }
 
 /// A signed batch.
