@@ -15,6 +15,7 @@ use mintwarden_worker::{
     },
     login::Ledger,
     setup::Setup,
+    watch,
 };
 
 use crate::{
@@ -70,9 +71,7 @@ impl Pkcs11Device {
             );
             return Err(DeviceError::new(Cause::TokenAbsent, Remedy::Restart, detail));
         }
-        let management = library
-            .context()
-            .open_rw_session(slot)
+        let management = watch::call(|| library.context().open_rw_session(slot))
             .map_err(|error| fault("opening the management session", &error))?;
         let offer = Offer::read(library.context(), slot)?;
         let mechanisms = Arc::new(Mechanisms::new(offer, config.quirks.hashing));
@@ -93,12 +92,14 @@ impl Pkcs11Device {
         let session = match self.management.take() {
             Some(session) => session,
             None => {
-                let opened = self.library.context().open_rw_session(self.slot);
+                let opened = watch::call(|| self.library.context().open_rw_session(self.slot));
                 self.logged_in(opened.map_err(|e| fault("opening the management session", &e))?)?
             }
         };
         let outcome = work(&session);
-        if !outcome.as_ref().is_err_and(ends_session) {
+        if outcome.as_ref().is_err_and(ends_session) {
+            watch::call(|| drop(session));
+        } else {
             self.management = Some(session);
         }
         outcome
@@ -137,10 +138,7 @@ impl Device for Pkcs11Device {
     }
 
     fn open_session(&mut self) -> Result<Box<dyn device::Session>, DeviceError> {
-        let session = self
-            .library
-            .context()
-            .open_ro_session(self.slot)
+        let session = watch::call(|| self.library.context().open_ro_session(self.slot))
             .map_err(|error| fault("opening a session", &error))?;
         let session = self.logged_in(session)?;
         let mechanisms = Arc::clone(&self.mechanisms);
@@ -165,8 +163,8 @@ impl Device for Pkcs11Device {
                 let detail = format!("CKA_ID {id:?} is in use; a key is never replaced");
                 return Err(DeviceError::new(Cause::KeyUnusable, Remedy::Refuse, detail));
             }
-            session
-                .generate_key_pair(&mechanism, &template.public, &template.private)
+            let (public, private) = (&template.public, &template.private);
+            watch::call(|| session.generate_key_pair(&mechanism, public, private))
                 .map_err(|error| fault("generating a key pair", &error))?;
             pair::find(session, id, &quirks)?.ok_or_else(|| {
                 let detail = format!("the pair {id:?} was generated, but is not to be found");
@@ -198,7 +196,7 @@ impl Device for Pkcs11Device {
 }
 
 fn objects_with(session: &Session, id: &KeyHandle) -> Result<Vec<ObjectHandle>, DeviceError> {
-    session
-        .find_objects(&[Attribute::Id(id.as_bytes().to_vec())])
+    let like = [Attribute::Id(id.as_bytes().to_vec())];
+    watch::call(|| session.find_objects(&like))
         .map_err(|error| fault("looking for objects with a CKA_ID", &error))
 }

@@ -6,7 +6,10 @@ use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
     error::Error,
 };
-use mintwarden_worker::device::{Cause, DeviceError, Remedy};
+use mintwarden_worker::{
+    device::{Cause, DeviceError, Remedy},
+    watch,
+};
 
 use crate::fault::{describe, fault};
 
@@ -21,8 +24,8 @@ impl Library {
         let context = load(path)?;
         // A module that insists on locks from the application or on none is refused: signing
         // threads work side by side.
-        context
-            .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
+        let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
+        watch::call(|| context.initialize(arguments))
             .map_err(|error| fault(&format!("initialising {}", path.display()), &error))?;
         Ok(Self(Arc::new(Initialised { context })))
     }
@@ -33,7 +36,7 @@ impl Library {
 
     /// The library's own description and version (`CK_INFO`).
     pub(crate) fn describe(&self) -> String {
-        self.context().get_library_info().map_or_else(
+        watch::call(|| self.context().get_library_info()).map_or_else(
             |error| describe(&error),
             |info| {
                 let version = info.library_version();
@@ -76,7 +79,7 @@ fn load(path: &Path) -> Result<Pkcs11, DeviceError> {
         Ok(_) => return Err(unusable("is not a file".to_owned())),
         Err(error) => return Err(unusable(error.to_string())),
     }
-    Pkcs11::new(path).map_err(|error| {
+    watch::call(|| Pkcs11::new(path)).map_err(|error| {
         unusable(match error {
             Error::LibraryLoading(problem) => format!("cannot be loaded: {problem}"),
             Error::MissingSymbol(symbol) => {

@@ -10,6 +10,7 @@ use mintwarden_hsm_config::pin::PinSource;
 use mintwarden_worker::{
     device::{Cause, DeviceError, Remedy},
     login::Ledger,
+    watch,
 };
 
 use crate::fault::{describe, fault};
@@ -38,7 +39,8 @@ pub(crate) fn login(
     if token.user_pin_final_try() {
         tracing::warn!("the PKCS#11 token has one try left for its user PIN");
     }
-    match session.login(UserType::User, Some(&AuthPin::from(pin.expose_secret()))) {
+    let secret = AuthPin::from(pin.expose_secret());
+    match watch::call(|| session.login(UserType::User, Some(&secret))) {
         Ok(()) => {}
         Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
             tracing::warn!(
@@ -56,8 +58,7 @@ pub(crate) fn login(
 
 /// Whether the session says that the user is logged in.
 pub(crate) fn is_logged_in(session: &Session) -> Result<bool, DeviceError> {
-    let info = session
-        .get_session_info()
+    let info = watch::call(|| session.get_session_info())
         .map_err(|error| fault("asking a session whether it is logged in", &error))?;
     Ok(matches!(info.session_state(), SessionState::RoUser | SessionState::RwUser))
 }

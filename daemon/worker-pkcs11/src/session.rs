@@ -10,6 +10,7 @@ use mintwarden_worker::{
     Algorithm,
     device::{self, Cause, DeviceError, KeyHandle, Remedy},
     jws::SigningInput,
+    watch,
 };
 
 use crate::{fault::fault, library::Library, mechanism::Mechanisms, pair::Label};
@@ -42,7 +43,7 @@ impl SigningSession {
         let looking = |error| fault("looking for a private key", &error);
         let id = Attribute::Id(handle.as_bytes().to_vec());
         let private = [Attribute::Class(ObjectClass::PRIVATE_KEY), id];
-        let objects = self.session.find_objects(&private).map_err(looking)?;
+        let objects = watch::call(|| self.session.find_objects(&private)).map_err(looking)?;
         let refuse = |cause, problem: &str| {
             DeviceError::new(cause, Remedy::Refuse, format!("key {handle:?}: {problem}"))
         };
@@ -53,8 +54,8 @@ impl SigningSession {
                 return Err(refuse(Cause::KeyUnusable, "several private keys have this CKA_ID"));
             }
         };
-        let label =
-            self.session.get_attributes(object, &[AttributeType::Label]).map_err(looking)?;
+        let label = [AttributeType::Label];
+        let label = watch::call(|| self.session.get_attributes(object, &label)).map_err(looking)?;
         let Some(label) = Label::among(&label) else {
             return Err(refuse(Cause::KeyUnusable, "its CKA_LABEL names no issuer and algorithm"));
         };
@@ -78,8 +79,8 @@ impl device::Session for SigningSession {
         }
         // What comes back for ECDSA is R‖S, each as long as the order of the base point (PKCS#11 v3.1
         // section 6.3.1), just as JWS wants it.
-        self.session
-            .sign(&signing.mechanism(), key, &signing.data(algorithm, input))
+        let (mechanism, data) = (signing.mechanism(), signing.data(algorithm, input));
+        watch::call(|| self.session.sign(&mechanism, key, &data))
             .map_err(|error| fault("signing", &error))
     }
 }

@@ -5,7 +5,10 @@ use cryptoki::{
     slot::{Slot, TokenInfo},
 };
 use mintwarden_hsm_config::device::TokenSelector;
-use mintwarden_worker::device::{Cause, DeviceError, Remedy};
+use mintwarden_worker::{
+    device::{Cause, DeviceError, Remedy},
+    watch,
+};
 
 use crate::fault::fault;
 
@@ -14,12 +17,11 @@ use crate::fault::fault;
 /// A slot whose token cannot be read is passed over: it is as good as empty, and the tokens beside
 /// it are not to suffer.
 pub(crate) fn all(context: &Pkcs11) -> Result<Vec<(Slot, TokenInfo)>, DeviceError> {
-    let slots = context
-        .get_slots_with_token()
+    let slots = watch::call(|| context.get_slots_with_token())
         .map_err(|error| fault("listing the slots with a PKCS#11 token", &error))?;
     let mut tokens = Vec::with_capacity(slots.len());
     for slot in slots {
-        match context.get_token_info(slot) {
+        match watch::call(|| context.get_token_info(slot)) {
             Ok(info) => tokens.push((slot, info)),
             Err(error) => {
                 let error = fault("reading a PKCS#11 token's description", &error);

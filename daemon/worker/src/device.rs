@@ -208,6 +208,8 @@ pub enum Cause {
     KeyUnusable,
     /// What came back does not have the shape that the standard asks for.
     Malformed,
+    /// A call ran past `device_call_timeout`.
+    CallTimeout,
 }
 
 impl Cause {
@@ -230,6 +232,7 @@ impl Cause {
             Self::KeyAbsent => "KEY_ABSENT",
             Self::KeyUnusable => "KEY_UNUSABLE",
             Self::Malformed => "MALFORMED",
+            Self::CallTimeout => "CALL_TIMEOUT",
         }
     }
 }

@@ -12,6 +12,7 @@
 //!   [`jwk`]: public keys and their thumbprints.
 //! - [`wire`]: the protocol between server and worker; [`setup`]: what the launcher tells a worker.
 //! - [`login`]: the record of a pending login that outlives every restart (invariant I10).
+//! - [`watch`]: every call of the vendor library is made through it, and one that hangs is noticed.
 //! - [`serve`]: the worker's loop.
 //!
 //! No FFI here and no async: the border between async and blocking code is a process border.
@@ -27,6 +28,7 @@ pub mod login;
 pub mod name;
 pub mod serve;
 pub mod setup;
+pub mod watch;
 pub mod wire;
 
 pub use algorithm::{Algorithm, KeySpec};

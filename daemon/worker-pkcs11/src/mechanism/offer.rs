@@ -10,6 +10,7 @@ use mintwarden_worker::{
     Algorithm, KeySpec,
     algorithm::KeyType,
     device::{Cause, DeviceError, Remedy, Support},
+    watch,
 };
 
 use super::{Signing, generating};
@@ -56,13 +57,12 @@ enum Use {
 impl Offer {
     /// Asks the module.
     pub(crate) fn read(context: &Pkcs11, slot: Slot) -> Result<Self, DeviceError> {
-        let mechanisms = context
-            .get_mechanism_list(slot)
+        let mechanisms = watch::call(|| context.get_mechanism_list(slot))
             .map_err(|error| fault("listing the mechanisms", &error))?;
         let useful = useful();
         let listed = mechanisms.into_iter().map(|mechanism| {
             let info = if useful.contains(&mechanism) {
-                let info = context.get_mechanism_info(slot, mechanism);
+                let info = watch::call(|| context.get_mechanism_info(slot, mechanism));
                 info.map(Info::from).map_err(|error| describe(&error))
             } else {
                 Err("not asked".to_owned())

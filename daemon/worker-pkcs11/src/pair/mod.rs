@@ -16,7 +16,10 @@ use cryptoki::{
     session::Session,
 };
 use mintwarden_hsm_config::quirks::Quirks;
-use mintwarden_worker::device::{DeviceError, DeviceKey, KeyHandle};
+use mintwarden_worker::{
+    device::{DeviceError, DeviceKey, KeyHandle},
+    watch,
+};
 
 pub(crate) use self::{label::Label, template::Template};
 use crate::fault::fault;
@@ -70,5 +73,6 @@ fn id_among(attributes: &[Attribute]) -> Vec<u8> {
 }
 
 fn objects(session: &Session, like: &[Attribute]) -> Result<Vec<ObjectHandle>, DeviceError> {
-    session.find_objects(like).map_err(|error| fault("looking for key objects", &error))
+    watch::call(|| session.find_objects(like))
+        .map_err(|error| fault("looking for key objects", &error))
 }

@@ -6,7 +6,7 @@ use cryptoki::{
     session::Session,
 };
 use mintwarden_hsm_config::quirks::Quirks;
-use mintwarden_worker::device::DeviceError;
+use mintwarden_worker::{device::DeviceError, watch};
 
 use super::check::Object;
 use crate::fault::fault;
@@ -77,7 +77,7 @@ pub(super) fn attributes(
         let each = list.chunks(1).map(|one| self::attributes(session, object, one));
         Ok(each.collect::<Result<Vec<_>, DeviceError>>()?.concat())
     };
-    match session.get_attributes(object, attributes) {
+    match watch::call(|| session.get_attributes(object, attributes)) {
         Ok(read) => Ok(read),
         Err(error @ Error::Pkcs11(value, _)) if !is_about_attributes(value) => {
             Err(fault("reading a key object's attributes", &error))

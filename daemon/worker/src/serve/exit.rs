@@ -8,13 +8,19 @@ use rustix::{
     process::{Signal, getpid, kill_process},
 };
 
+use super::Replies;
 use crate::{
-    device::{DeviceError, Remedy},
+    clock,
+    device::{Cause, DeviceError, Remedy},
+    watch,
     wire::BUILD,
 };
 
 /// How long a vendor library may take to close its sessions once the wire is gone.
 const CLOSING_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a worker that hangs tries to say so.
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(200);
 
 /// Why a worker ended.
 #[derive(Debug, thiserror::Error)]
@@ -46,15 +52,23 @@ impl WorkerExit {
     pub const PARKED: u8 = 77;
     /// Exit status of a worker and a server that do not fit together (`EX_PROTOCOL`).
     pub const MISMATCH: u8 = 76;
+    /// Exit status of a worker whose device has no room for it (`EX_TEMPFAIL`): it may still count the
+    /// sessions of the worker before, and takes its time to forget them.
+    pub const EXHAUSTED: u8 = 75;
     /// Exit status of a worker whose device or wire failed (`EX_UNAVAILABLE`).
     pub const FAILED: u8 = 69;
 
     pub(super) fn code(&self) -> ExitCode {
+        self.status().into()
+    }
+
+    fn status(&self) -> u8 {
         match self {
-            Self::WireClosed => ExitCode::SUCCESS,
-            Self::Device(error) if error.remedy == Remedy::Park => Self::PARKED.into(),
-            Self::Build(_) => Self::MISMATCH.into(),
-            _ => Self::FAILED.into(),
+            Self::WireClosed => 0,
+            Self::Device(error) if error.remedy == Remedy::Park => Self::PARKED,
+            Self::Device(error) if error.cause == Cause::OutOfResources => Self::EXHAUSTED,
+            Self::Build(_) => Self::MISMATCH,
+            _ => Self::FAILED,
         }
     }
 
@@ -108,23 +122,41 @@ fn kill_self() {
     let _sent = kill_process(getpid(), Signal::KILL);
 }
 
-/// Ends the process now because the device needs a fresh one ([`Remedy::Restart`]).
-/// No clean-up: the library that would do it is the one that failed.
-pub(super) fn restart(error: &DeviceError) -> ! {
+/// Ends the process now because the device needs a fresh one ([`Remedy::Restart`]) or an operator
+/// ([`Remedy::Park`]), and tells the server why. No clean-up: the library that would do it is the one
+/// that failed.
+pub(super) fn restart(error: &DeviceError, replies: &Replies) -> ! {
     tracing::error!(cause = %error.cause, detail = error.detail, "worker ends: the device needs a fresh process");
     within_limit();
+    replies.last_words(error);
     #[expect(
         clippy::disallowed_methods,
         reason = "the typed exit status that the launcher acts on"
     )]
-    std::process::exit(WorkerExit::Device(error.clone()).status());
+    std::process::exit(WorkerExit::Device(error.clone()).status().into());
 }
 
-impl WorkerExit {
-    fn status(&self) -> i32 {
-        match self {
-            Self::Device(error) if error.remedy == Remedy::Park => Self::PARKED.into(),
-            _ => Self::FAILED.into(),
+/// Ends the process by SIGKILL when a call of the vendor library runs longer than `limit`.
+pub(super) fn with_a_hung_call(limit: Duration, replies: Replies) {
+    let look_again = (limit / 8).clamp(Duration::from_millis(5), Duration::from_millis(250));
+    let look = move || {
+        while watch::longest() <= limit {
+            thread::sleep(look_again);
         }
+        let detail = format!("a call of the vendor library ran longer than {limit:?}");
+        let error = DeviceError::new(Cause::CallTimeout, Remedy::Restart, detail);
+        tracing::error!(cause = %error.cause, detail = error.detail, "worker ends: it hangs");
+        // The words may not be heard: the thread that hangs may hold the wire, or nobody reads it.
+        let words = thread::Builder::new().spawn(move || replies.last_words(&error));
+        if let Ok(words) = words {
+            let until = clock::monotonic() + LAST_WORDS_LIMIT;
+            while !words.is_finished() && clock::monotonic() < until {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        kill_self();
+    };
+    if thread::Builder::new().name("watch".into()).spawn(look).is_err() {
+        kill_self();
     }
 }

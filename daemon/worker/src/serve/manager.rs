@@ -81,6 +81,7 @@ impl Manager {
         replies: &Replies,
     ) {
         while let Ok((id, ask)) = asked.recv() {
+            let signing = matches!(ask, Ask::Sign(_));
             let answer = match ask {
                 Ask::Sign(sign) => match self.resolve(id, sign, queue) {
                     Ok(()) => continue,
@@ -89,15 +90,19 @@ impl Manager {
                 Ask::Generate(generate) => self.generate(&generate),
                 Ask::List(list) => self.list(&list),
                 Ask::Probe(_) => self.probe(),
-                Ask::Hello(_) => unreachable!("the reader ends at a second hello"),
+                Ask::Hello(_) | Ask::Pulse(_) => unreachable!("the reader deals with it"),
             };
             match answer {
                 Ok(answer) => replies.send(id, answer),
                 Err(Failed::Refused(refused)) => replies.send(id, Answer::Refused(refused)),
                 Err(Failed::Device(error)) => {
-                    replies.refuse(id, error.cause.as_str(), error.detail.clone());
-                    if matches!(error.remedy, Remedy::Restart | Remedy::Park) {
-                        exit::restart(&error);
+                    let ends = matches!(error.remedy, Remedy::Restart | Remedy::Park);
+                    // A batch without an answer is put on the next wire; anything else never is.
+                    if !(ends && signing) {
+                        replies.refuse(id, error.cause.as_str(), error.detail.clone());
+                    }
+                    if ends {
+                        exit::restart(&error, replies);
                     }
                 }
             }
@@ -107,13 +112,35 @@ impl Manager {
     /// Looks a key up that was not met yet, and queues the batch that asked for it.
     fn resolve(&self, id: u64, sign: Sign, queue: &Queue) -> Result<(), Failed> {
         let handle = KeyHandle::new(sign.handle.to_vec());
-        let found = self.lock().find(&handle)?.ok_or_else(|| Refused {
+        let found = self.twice(|device| device.find(&handle))?.ok_or_else(|| Refused {
             reason: Cause::KeyAbsent.as_str().into(),
             detail: format!("the device shows no key {handle:?}"),
         })?;
         let key = self.keys.admit(&found)?;
         keys::made_for(&sign.issuer, key.profile.issuer.as_str())?;
         Ok(queue.push(Batch::new(id, sign, key)).map_err(Refused::from)?)
+    }
+
+    /// Does what only looks, once more if the device allows it: a session that was lost is opened
+    /// again at the next call.
+    ///
+    /// # Errors
+    /// Of the second time; one that a second time should have mended needs a fresh process.
+    fn twice<T>(
+        &self,
+        look: impl Fn(&mut dyn Device) -> Result<T, DeviceError>,
+    ) -> Result<T, DeviceError> {
+        let mends = |error: &DeviceError| matches!(error.remedy, Remedy::Retry | Remedy::Reopen);
+        match look(&mut **self.lock()) {
+            Err(first) if mends(&first) => {
+                tracing::warn!(cause = %first.cause, detail = first.detail, "a look at the device failed");
+            }
+            other => return other,
+        }
+        look(&mut **self.lock()).map_err(|second| {
+            let remedy = if mends(&second) { Remedy::Restart } else { second.remedy };
+            DeviceError { remedy, ..second }
+        })
     }
 
     fn generate(&self, generate: &Generate) -> Result<Answer, Failed> {
@@ -134,15 +161,16 @@ impl Manager {
 
     fn list(&self, list: &List) -> Result<Answer, Failed> {
         let found = if list.handle.is_empty() {
-            self.lock().list()?
+            self.twice(|device| device.list())?
         } else {
-            self.lock().find(&KeyHandle::new(list.handle.to_vec()))?.into_iter().collect()
+            let handle = KeyHandle::new(list.handle.to_vec());
+            self.twice(|device| device.find(&handle))?.into_iter().collect()
         };
         Ok(Answer::Listed(Listed { keys: found.iter().map(report).collect() }))
     }
 
     fn probe(&self) -> Result<Answer, Failed> {
-        self.lock().probe()?;
+        self.twice(|device| device.probe())?;
         Ok(Answer::Probed(Probed {}))
     }
 }

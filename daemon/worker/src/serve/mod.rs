@@ -32,9 +32,10 @@ use crate::{
     harden,
     serve::{batch::Batch, keys::KeyTable, manager::Manager, queue::Queue, signer::Signer},
     setup::Setup,
+    watch,
     wire::{
-        Answer, Ask, BUILD, FrameError, FromWorker, MAX_FRAME, MAX_SETUP, Refused, ToWorker,
-        WorkerHello, read_frame, write_frame,
+        Answer, Ask, BUILD, FrameError, FromWorker, LastWords, MAX_FRAME, MAX_SETUP, PulseTaken,
+        Refused, ToWorker, WorkerHello, read_frame, write_frame,
     },
 };
 
@@ -82,6 +83,12 @@ impl Replies {
         }
     }
 
+    /// Says why the worker ends.
+    fn last_words(&self, error: &DeviceError) {
+        let why = Refused { reason: error.cause.as_str().into(), detail: error.detail.clone() };
+        self.send(0, Answer::LastWords(LastWords { why, parked: error.remedy == Remedy::Park }));
+    }
+
     fn refuse(&self, id: u64, reason: &str, detail: impl Into<String>) {
         self.send(
             id,
@@ -117,6 +124,7 @@ fn serve(
         }
         return Err(exit);
     }
+    exit::with_a_hung_call(setup.device.call_timeout, replies.clone());
     let opened = open_all(&setup, open).and_then(|(device, sessions)| {
         let (manager, keys, findings) = Manager::new(device, &setup)?;
         Ok((manager, keys, findings, sessions))
@@ -242,6 +250,11 @@ impl Reader {
                 Some(Err(refused)) => self.replies.send(id, Answer::Refused(refused)),
                 None => self.ask(id, Ask::Sign(sign))?,
             },
+            Some(Ask::Pulse(_)) => {
+                let longest_call_ms = u64::try_from(watch::longest().as_millis());
+                let longest_call_ms = longest_call_ms.unwrap_or(u64::MAX);
+                self.replies.send(id, Answer::Pulse(PulseTaken { longest_call_ms }));
+            }
             Some(Ask::Hello(_)) => return Err(WorkerExit::Wire("a second hello".into())),
             Some(ask) => self.ask(id, ask)?,
             None => return Err(WorkerExit::Wire("a message of an unknown kind".into())),

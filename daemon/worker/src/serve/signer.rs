@@ -9,6 +9,7 @@ use crate::{
     device::{Cause, Device, DeviceError, Remedy, Session},
     jws::SigningInput,
     serve::{Replies, batch::Batch, exit, keys::Key, queue::Queue},
+    watch,
     wire::{Expired, Facts, Refusal, Refused, SignOutcome, Signature},
 };
 
@@ -96,7 +97,7 @@ impl Signer {
         };
         match second.remedy {
             Remedy::Refuse => Err(second),
-            _ => exit::restart(&second),
+            _ => exit::restart(&second, &self.replies),
         }
     }
 
@@ -116,7 +117,10 @@ impl Signer {
             Remedy::Retry => Ok(()),
             Remedy::Reopen => {
                 let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
-                self.session = device.open_session()?;
+                let lost = std::mem::replace(&mut self.session, device.open_session()?);
+                drop(device);
+                // Closing it is a call too.
+                watch::call(|| drop(lost));
                 Ok(())
             }
             Remedy::Restart | Remedy::Park | Remedy::Refuse => Err(error.clone()),

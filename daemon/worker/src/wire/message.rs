@@ -9,7 +9,7 @@ pub struct ToWorker {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What is asked.
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 20")]
     pub ask: Option<Ask>,
 }
 
@@ -31,6 +31,9 @@ pub enum Ask {
     /// Touch the device.
     #[prost(message, tag = "6")]
     Probe(Probe),
+    /// Say how the device's calls are getting on, without calling it.
+    #[prost(message, tag = "20")]
+    Pulse(Pulse),
 }
 
 /// The server's hello.
@@ -81,6 +84,10 @@ pub struct List {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Probe {}
 
+/// Asks how the device's calls are getting on.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Pulse {}
+
 /// A frame from worker to server.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct FromWorker {
@@ -88,7 +95,7 @@ pub struct FromWorker {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// The answer.
-    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 6, 20, 21")]
     pub answer: Option<Answer>,
 }
 
@@ -110,6 +117,12 @@ pub enum Answer {
     /// The request as a whole failed.
     #[prost(message, tag = "6")]
     Refused(Refused),
+    /// How the device's calls are getting on.
+    #[prost(message, tag = "20")]
+    Pulse(PulseTaken),
+    /// Not asked for, with id 0: why the worker ends now.
+    #[prost(message, tag = "21")]
+    LastWords(LastWords),
 }
 
 /// The worker's hello.
@@ -271,6 +284,25 @@ pub struct KeyReport {
 /// The device answered.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Probed {}
+
+/// How the device's calls are getting on.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PulseTaken {
+    /// How long the longest call under way has been running, in milliseconds.
+    #[prost(uint64, tag = "1")]
+    pub longest_call_ms: u64,
+}
+
+/// Why a worker ends.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LastWords {
+    /// The cause, a [`Cause`](crate::device::Cause), and its detail.
+    #[prost(message, required, tag = "1")]
+    pub why: Refused,
+    /// Whether nothing may be tried again without an operator.
+    #[prost(bool, tag = "2")]
+    pub parked: bool,
+}
 
 /// A request that failed as a whole.
 #[derive(Clone, PartialEq, prost::Message)]

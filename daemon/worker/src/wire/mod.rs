@@ -14,9 +14,9 @@ mod message;
 
 pub use frame::{FrameError, MAX_FRAME, MAX_SETUP, read_frame, write_frame};
 pub use message::{
-    Answer, Ask, Expired, Facts, FromWorker, Generate, KeyFitness, KeyReport, List, Listed, Probe,
-    Probed, Refusal, Refused, ServerHello, Sign, SignItem, SignOutcome, Signature, Signed,
-    ToWorker, WorkerHello,
+    Answer, Ask, Expired, Facts, FromWorker, Generate, KeyFitness, KeyReport, LastWords, List,
+    Listed, Probe, Probed, Pulse, PulseTaken, Refusal, Refused, ServerHello, Sign, SignItem,
+    SignOutcome, Signature, Signed, ToWorker, WorkerHello,
 };
 
 /// The reason of a request that was refused because too much is waiting; worth trying again.

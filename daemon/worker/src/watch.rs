@@ -1,0 +1,94 @@
+//! Calls into the vendor library that are under way, so that one that does not come back is noticed.
+//!
+//! A hung call cannot be taken back: its thread is lost, and with it whatever the library holds. So
+//! the worker ends itself when one runs past the device's `device_call_timeout`, whatever its callers'
+//! deadlines are; and until then it tells the server, which can turn to another device.
+
+use std::{
+    cell::OnceCell,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::clock;
+
+/// When the call of one thread began, in milliseconds since [`origin`] plus one; 0: none is under way.
+type Began = Arc<AtomicU64>;
+
+static THREADS: Mutex<Vec<Began>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static OWN: OnceCell<Began> = const { OnceCell::new() };
+}
+
+/// Makes one call into the vendor library, under watch.
+///
+/// One call, not a loop of them: the limit is on each.
+pub fn call<T>(call: impl FnOnce() -> T) -> T {
+    struct Done(Began);
+    impl Drop for Done {
+        fn drop(&mut self) {
+            self.0.store(0, Ordering::Release);
+        }
+    }
+    let own = OWN.with(|own| Arc::clone(own.get_or_init(register)));
+    // A call within a call is part of it.
+    if own.load(Ordering::Relaxed) != 0 {
+        return call();
+    }
+    own.store(now() + 1, Ordering::Release);
+    let _done = Done(own);
+    call()
+}
+
+/// How long the longest of the calls under way has been running; zero where there is none.
+pub(crate) fn longest() -> Duration {
+    let now = now();
+    let threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let running = threads.iter().filter_map(|began| began.load(Ordering::Acquire).checked_sub(1));
+    let oldest = running.min();
+    drop(threads);
+    Duration::from_millis(oldest.map_or(0, |began| now.saturating_sub(began)))
+}
+
+fn register() -> Began {
+    let began = Began::default();
+    THREADS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&began));
+    began
+}
+
+fn now() -> u64 {
+    let since = clock::monotonic().saturating_duration_since(origin());
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX - 1)
+}
+
+fn origin() -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    *ORIGIN.get_or_init(clock::monotonic)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use super::*;
+
+    // One test: what is watched is the process's, and calls of other tests would be seen too.
+    #[test]
+    fn the_longest_call_under_way_is_seen_from_outside() {
+        assert_eq!(longest(), Duration::ZERO);
+        assert_eq!(call(|| 7), 7);
+        assert_eq!(longest(), Duration::ZERO, "it came back");
+        let (release, released) = mpsc::channel::<()>();
+        let hung = thread::spawn(move || call(|| call(|| released.recv())));
+        while longest() < Duration::from_millis(20) {
+            call(thread::yield_now); // A short call beside it changes nothing.
+        }
+        drop(release);
+        let _disconnected = hung.join().expect("it comes back");
+        assert_eq!(longest(), Duration::ZERO);
+    }
+}
