@@ -112,7 +112,13 @@ async fn i9_a_full_house_says_when_to_come_back_and_a_client_that_is_gone_leaves
         });
         assert!(answer.await.is_none(), "nobody signs 1024 tokens at once");
         tokio::select! {
-            answer = &mut under_way => { answer.unwrap(); None }
+            answer = &mut under_way => {
+                // The single call that was given up when the last round ended may still have room.
+                if let Err(status) = answer {
+                    assert_eq!(Refusal::of(&status).reason, "OVERLOADED");
+                }
+                None
+            }
             answer = async {
                 loop {
                     if let Err(status) = small.sign(single()).await {
