@@ -1,18 +1,16 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::time::{self, Instant};
-use tonic::{Request, Response, Status, transport::Channel};
+use crate::{Builder, Custodian, Issuer, call::Caller, join::Joiner};
 
-use crate::{
-    Builder, Custodian, Error, Issuer, builder::Settings, clock, join::Joiner, retry::Retry, status,
-};
+/// So many issuers without a handle are remembered.
+const MAX_IDLE_ISSUERS: usize = 256;
 
-/// A connection to an appliance. Cheap to clone; clones share it.
+/// Reaches one appliance, or several that serve the same issuers. Cheap to clone; clones share the
+/// connections.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), mintwarden_client::Error> {
@@ -30,8 +28,9 @@ use crate::{
 #[derive(Clone)]
 pub struct Client {
     caller: Arc<Caller>,
-    /// The joiners in use, so that all handles of an issuer join their calls.
-    joiners: Arc<Mutex<HashMap<String, Weak<Joiner>>>>,
+    /// So that all handles of an issuer join their calls, and what is known of the endpoints outlives
+    /// each of them.
+    joiners: Arc<Mutex<HashMap<String, Arc<Joiner>>>>,
 }
 
 impl Client {
@@ -40,10 +39,8 @@ impl Client {
         Builder::new()
     }
 
-    pub(crate) fn new(channel: Channel, endpoint: Arc<str>, settings: Settings) -> Self {
-        let retry = Retry::new(settings.max_attempts);
-        let caller = Arc::new(Caller { channel, endpoint, retry, settings });
-        Self { caller, joiners: Arc::default() }
+    pub(crate) fn new(caller: Caller) -> Self {
+        Self { caller: Arc::new(caller), joiners: Arc::default() }
     }
 
     /// A handle to sign for the issuer of this name, e.g. `payments-tts`. Nothing is sent, so
@@ -53,12 +50,14 @@ impl Client {
     pub fn issuer(&self, name: impl Into<String>) -> Issuer {
         let name = name.into();
         let mut joiners = self.joiners.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(joiner) = joiners.get(&name).and_then(Weak::upgrade) {
-            return Issuer::new(joiner);
+        if let Some(joiner) = joiners.get(&name) {
+            return Issuer::new(joiner.clone());
         }
-        joiners.retain(|_, joiner| joiner.strong_count() > 0);
+        if joiners.len() >= MAX_IDLE_ISSUERS {
+            joiners.retain(|_, joiner| Arc::strong_count(joiner) > 1);
+        }
         let joiner = Arc::new(Joiner::new(name.clone(), self.caller.clone()));
-        joiners.insert(name, Arc::downgrade(&joiner));
+        joiners.insert(name, joiner.clone());
         Issuer::new(joiner)
     }
 
@@ -70,58 +69,7 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("endpoint", &self.caller.endpoint).finish_non_exhaustive()
-    }
-}
-
-/// Sends calls. Everything that a client sends goes through [`once`](Self::once): the place for a
-/// choice among several endpoints, and for metrics.
-pub(crate) struct Caller {
-    channel: Channel,
-    endpoint: Arc<str>,
-    pub(crate) retry: Retry,
-    pub(crate) settings: Settings,
-}
-
-impl Caller {
-    /// Sends a call once and waits until `deadline` at most; the appliance is told the deadline.
-    pub(crate) async fn once<Q, R, F>(
-        &self,
-        deadline: Instant,
-        message: Q,
-        send: impl FnOnce(Channel, Request<Q>) -> F,
-    ) -> Result<R, Error>
-    where
-        F: Future<Output = Result<Response<R>, Status>>,
-    {
-        let left = clock::left(deadline);
-        if left.is_zero() {
-            return Err(Error::DeadlineExceeded);
-        }
-        let mut request = Request::new(message);
-        request.set_timeout(left);
-        match time::timeout_at(deadline, send(self.channel.clone(), request)).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            // tonic watches the deadline too, and may come first.
-            Ok(Err(_)) | Err(_) if clock::left(deadline).is_zero() => Err(Error::DeadlineExceeded),
-            Ok(Err(status)) => Err(status::to_error(status, &self.endpoint)),
-            Err(_) => Err(Error::DeadlineExceeded),
-        }
-    }
-
-    /// Sends a call that is safe to repeat, as often as the retry policy allows.
-    pub(crate) async fn repeat<Q, R, F, S>(
-        &self,
-        within: Duration,
-        message: Q,
-        send: S,
-    ) -> Result<R, Error>
-    where
-        Q: Clone,
-        S: Fn(Channel, Request<Q>) -> F,
-        F: Future<Output = Result<Response<R>, Status>>,
-    {
-        let deadline = clock::deadline(within);
-        self.retry.run(deadline, || self.once(deadline, message.clone(), &send)).await
+        let endpoints: Vec<_> = self.caller.pool.names().collect();
+        f.debug_struct("Client").field("endpoints", &endpoints).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Connections: TLS over TCP or a unix socket, with one connector, and HTTP/2 on top.
+//! Byte streams to an appliance: TLS over TCP, or a unix socket.
 
 use std::{
     io,
@@ -6,37 +6,51 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http::Uri;
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
+    sync::oneshot,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use tonic::transport;
-use tower::{Service, service_fn};
 
-use crate::{endpoint::Endpoint, tls::Tls};
+use crate::{address::Address, tls::Tls};
 
-/// Larger than the answer to the largest batch, so that flow control never stops one.
-const WINDOW: u32 = 8 * 1024 * 1024;
-const PING_EVERY: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How to get a connection.
+/// An appliance, and how to get a connection to it.
 #[derive(Debug)]
-pub(crate) enum Target {
+pub(crate) struct Target {
+    /// For messages.
+    pub(crate) name: Arc<str>,
+    /// Scheme and authority of the requests.
+    pub(crate) origin: Uri,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
     Tls { host: String, port: u16, tls: Box<Tls> },
     Unix(PathBuf),
 }
 
 impl Target {
-    async fn connect(self: Arc<Self>) -> io::Result<TokioIo<Io>> {
-        let io = match &*self {
-            Self::Tls { host, port, tls } => {
+    pub(crate) fn tls(address: &Address, host: String, port: u16, tls: Tls) -> Self {
+        Self::new(address, Way::Tls { host, port, tls: Box::new(tls) })
+    }
+
+    pub(crate) fn unix(address: &Address, path: PathBuf) -> Self {
+        Self::new(address, Way::Unix(path))
+    }
+
+    fn new(address: &Address, way: Way) -> Self {
+        Self { name: address.to_string().into(), origin: address.origin(), way }
+    }
+
+    /// Connects. What comes second is told when the peer has said something.
+    pub(crate) async fn connect(&self) -> io::Result<(Io, oneshot::Receiver<()>)> {
+        let stream = match &self.way {
+            Way::Tls { host, port, tls } => {
                 let tcp = TcpStream::connect((host.as_str(), *port)).await?;
                 tcp.set_nodelay(true)?;
                 let connector = TlsConnector::from(tls.config());
@@ -46,38 +60,22 @@ impl Target {
                 if stream.fill_buf().await?.is_empty() {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                Io::Tls(Box::new(stream))
+                Stream::Tls(Box::new(stream))
             }
-            Self::Unix(path) => Io::Unix(UnixStream::connect(path).await?),
+            Way::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
         };
-        Ok(TokioIo::new(io))
+        let (speaks, spoken) = oneshot::channel();
+        Ok((Io { stream, speaks: Some(speaks) }, spoken))
     }
 }
 
-/// The connector, as tonic wants it. The URI that tonic passes says nothing that `target` does not.
-pub(crate) fn connector(
-    target: Target,
-) -> impl Service<Uri, Response = TokioIo<Io>, Error = io::Error, Future: Send> + Send + 'static {
-    let target = Arc::new(target);
-    service_fn(move |_: Uri| target.clone().connect())
+/// A connection of either kind, which tells when its peer speaks for the first time.
+pub(crate) struct Io {
+    stream: Stream,
+    speaks: Option<oneshot::Sender<()>>,
 }
 
-/// HTTP/2 as it suits signing: few large messages, and a dead peer is found out.
-pub(crate) fn http2(endpoint: &Endpoint, connect_timeout: Duration) -> transport::Endpoint {
-    // The scheme is http, since tonic itself is not to do TLS; the requests carry the true origin.
-    transport::Endpoint::from_static("http://localhost")
-        .origin(endpoint.origin())
-        .connect_timeout(connect_timeout)
-        .http2_adaptive_window(false)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-}
-
-/// A connection of either kind.
-pub(crate) enum Io {
+enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
@@ -88,10 +86,17 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Unix(io) => Pin::new(io).poll_read(cx, buf),
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = match &mut this.stream {
+            Stream::Tls(io) => Pin::new(io).poll_read(cx, buf),
+            Stream::Unix(io) => Pin::new(io).poll_read(cx, buf),
+        };
+        if this.speaks.is_some() && buf.filled().len() > before {
+            // Whoever connected may have given up meanwhile.
+            let _ = this.speaks.take().map(|speaks| speaks.send(()));
         }
+        read
     }
 }
 
@@ -101,9 +106,9 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Unix(io) => Pin::new(io).poll_write(cx, buf),
+        match &mut self.get_mut().stream {
+            Stream::Tls(io) => Pin::new(io).poll_write(cx, buf),
+            Stream::Unix(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
 
@@ -112,30 +117,30 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Unix(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        match &mut self.get_mut().stream {
+            Stream::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Stream::Unix(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tls(io) => io.is_write_vectored(),
-            Self::Unix(io) => io.is_write_vectored(),
+        match &self.stream {
+            Stream::Tls(io) => io.is_write_vectored(),
+            Stream::Unix(io) => io.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tls(io) => Pin::new(io).poll_flush(cx),
-            Self::Unix(io) => Pin::new(io).poll_flush(cx),
+        match &mut self.get_mut().stream {
+            Stream::Tls(io) => Pin::new(io).poll_flush(cx),
+            Stream::Unix(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Unix(io) => Pin::new(io).poll_shutdown(cx),
+        match &mut self.get_mut().stream {
+            Stream::Tls(io) => Pin::new(io).poll_shutdown(cx),
+            Stream::Unix(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

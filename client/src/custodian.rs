@@ -2,12 +2,25 @@ use std::sync::Arc;
 
 use mintwarden_proto::v1::custodian_service_client::CustodianServiceClient;
 
-use crate::{Error, api, client::Caller, clock};
+use crate::{Error, api, call::Caller};
 
 /// What custodians and auditors do. Made by [`Client::custodian`](crate::Client::custodian).
 ///
 /// Reading is repeated when the connection fails; acts are sent once, since only the person who
 /// asked can tell whether to ask again.
+///
+/// ```no_run
+/// # async fn example(client: mintwarden_client::Client) -> Result<(), mintwarden_client::Error> {
+/// let custodian = client.custodian();
+/// custodian.init("payments-tts", "first keys, change 4711").await?;
+/// for keyset in custodian.list_keys(None).await? {
+///     for key in keyset.keys {
+///         println!("{}: {} {}", keyset.issuer, key.kid, key.state().as_str_name());
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Custodian {
     caller: Arc<Caller>,
@@ -27,8 +40,8 @@ impl Custodian {
     pub async fn init(&self, issuer: &str, reason: &str) -> Result<api::InitResponse, Error> {
         let request = api::InitRequest { issuer: issuer.to_owned(), reason: reason.to_owned() };
         self.caller
-            .once(self.deadline(), request, |channel, request| async move {
-                CustodianServiceClient::new(channel).init(request).await
+            .act("Init", request, |connection, request| async move {
+                CustodianServiceClient::new(connection).init(request).await
             })
             .await
     }
@@ -42,8 +55,8 @@ impl Custodian {
         let request = api::ListKeysRequest { issuer: issuer.unwrap_or_default().to_owned() };
         let response = self
             .caller
-            .repeat(self.caller.settings.timeout, request, |channel, request| async move {
-                CustodianServiceClient::new(channel).list_keys(request).await
+            .read("ListKeys", request, |connection, request| async move {
+                CustodianServiceClient::new(connection).list_keys(request).await
             })
             .await?;
         Ok(response.keysets)
@@ -56,13 +69,9 @@ impl Custodian {
     /// Any [`Error`].
     pub async fn status(&self) -> Result<api::Status, Error> {
         self.caller
-            .repeat(
-                self.caller.settings.timeout,
-                api::GetStatusRequest {},
-                |channel, request| async move {
-                    CustodianServiceClient::new(channel).get_status(request).await
-                },
-            )
+            .read("GetStatus", api::GetStatusRequest {}, |connection, request| async move {
+                CustodianServiceClient::new(connection).get_status(request).await
+            })
             .await
     }
 
@@ -76,14 +85,10 @@ impl Custodian {
         let request =
             api::ResumeDeviceRequest { device: device.to_owned(), reason: reason.to_owned() };
         self.caller
-            .once(self.deadline(), request, |channel, request| async move {
-                CustodianServiceClient::new(channel).resume_device(request).await
+            .act("ResumeDevice", request, |connection, request| async move {
+                CustodianServiceClient::new(connection).resume_device(request).await
             })
             .await?;
         Ok(())
-    }
-
-    fn deadline(&self) -> tokio::time::Instant {
-        clock::deadline(self.caller.settings.timeout)
     }
 }

@@ -1,116 +1,38 @@
-use std::{fmt, path::PathBuf, str::FromStr};
-
-use http::Uri;
-
-use crate::ConfigError;
-
-/// The port of an appliance's gRPC listener where an endpoint names none.
-const DEFAULT_PORT: u16 = 7443;
-
 /// Where an appliance listens: `https://HOST[:PORT]` (mutual TLS, port 7443 by default) or
 /// `unix:/PATH` (peer credentials).
+///
+/// A text is an endpoint; what else there is to say of one is said by its methods:
+///
+/// ```
+/// use mintwarden_client::{Client, Endpoint};
+///
+/// let builder = Client::builder()
+///     .endpoint("unix:/run/mintwarden/api.sock")
+///     .endpoint(Endpoint::new("https://192.0.2.17:7443").server_name("hsm-b.example"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    /// Mutual TLS over TCP.
-    Tls {
-        /// A name or an IP address; IPv6 without brackets.
-        host: String,
-        port: u16,
-    },
-    /// A unix socket.
-    Unix(PathBuf),
+pub struct Endpoint {
+    pub(crate) url: String,
+    pub(crate) server_name: Option<String>,
 }
 
 impl Endpoint {
-    /// What `:scheme` and `:authority` of the requests are made of (RFC 9113 section 8.3.1).
-    pub(crate) fn origin(&self) -> Uri {
-        let origin = match self {
-            Self::Tls { .. } => self.to_string(),
-            // A socket has no authority; gRPC clients agree on this one.
-            Self::Unix(_) => "http://localhost".to_owned(),
-        };
-        origin.parse().expect("an endpoint is made from a URI that parsed")
+    /// An endpoint; whether it is one shows when the client is built.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), server_name: None }
+    }
+
+    /// The DNS name or IP address that this appliance's certificate has to carry, where that is not
+    /// the endpoint's host. Comes before [`Builder::server_name`](crate::Builder::server_name).
+    #[must_use]
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
     }
 }
 
-impl FromStr for Endpoint {
-    type Err = ConfigError;
-
-    fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let wrong = |problem| ConfigError::Endpoint { endpoint: text.to_owned(), problem };
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return match path {
-                "" => Err(wrong("the socket's path is missing")),
-                path => Ok(Self::Unix(path.into())),
-            };
-        }
-        let uri: Uri = text.parse().map_err(|_| wrong("not a URI"))?;
-        match uri.scheme_str() {
-            Some("https") => {}
-            Some("http") => return Err(wrong("the API is not served without TLS")),
-            _ => return Err(wrong("the scheme is missing or unknown")),
-        }
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(wrong("a path or query has no meaning here"));
-        }
-        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err(wrong("a user has no meaning here"));
-        }
-        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() {
-            return Err(wrong("the host is missing"));
-        }
-        Ok(Self::Tls { host: host.to_owned(), port: uri.port_u16().unwrap_or(DEFAULT_PORT) })
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tls { host, port } if host.contains(':') => write!(f, "https://[{host}]:{port}"),
-            Self::Tls { host, port } => write!(f, "https://{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_both_forms() {
-        for (text, shown) in [
-            ("https://hsm.example:7443", "https://hsm.example:7443"),
-            ("https://hsm.example/", "https://hsm.example:7443"),
-            ("https://192.0.2.1:1", "https://192.0.2.1:1"),
-            ("https://[2001:db8::1]:1", "https://[2001:db8::1]:1"),
-            ("unix:/run/mintwarden/api.sock", "unix:/run/mintwarden/api.sock"),
-            ("unix:///run/a", "unix:/run/a"),
-        ] {
-            let endpoint: Endpoint = text.parse().unwrap();
-            assert_eq!(endpoint.to_string(), shown);
-            endpoint.origin();
-        }
-    }
-
-    #[test]
-    fn says_what_is_wrong_with_others() {
-        for (text, problem) in [
-            ("http://hsm.example", "without TLS"),
-            ("hsm.example:7443", "scheme"),
-            ("/run/a", "scheme"),
-            ("unix:", "path is missing"),
-            ("https://hsm.example/v1", "path or query"),
-            ("https://ada@hsm.example", "user"),
-            ("", "not a URI"),
-        ] {
-            let error = text.parse::<Endpoint>().unwrap_err().to_string();
-            assert!(
-                error.contains(problem) && error.contains("https://HOST:PORT"),
-                "{text}: {error}"
-            );
-        }
+impl<T: Into<String>> From<T> for Endpoint {
+    fn from(url: T) -> Self {
+        Self::new(url)
     }
 }

@@ -2,9 +2,28 @@ use std::{error::Error as StdError, fmt, io, path::PathBuf, sync::Arc, time::Dur
 
 pub use tonic::Code;
 
+use crate::http2::Broken;
+
 /// Why a call did not give what was asked for.
 ///
-/// Cheap to clone, since one failed batch answers many callers.
+/// Cheap to clone, since one failed batch answers many callers. A program decides by the variant, by
+/// [`reason`](Self::reason) and by [`is_retryable`](Self::is_retryable); the text is for people and
+/// says what to do.
+///
+/// ```
+/// use mintwarden_client::Error;
+///
+/// fn http_status(error: &Error) -> u16 {
+///     match error {
+///         // The claims are outside the issuer's profile: the requester's fault.
+///         Error::Refused(refusal) if refusal.claim.is_some() => 400,
+///         error if error.reason() == "NO_GRANT" => 403,
+///         error if error.is_retryable() => 503,
+///         _ => 500,
+///     }
+/// }
+/// # assert_eq!(http_status(&Error::DeadlineExceeded), 503);
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,6 +38,14 @@ pub enum Error {
     /// The appliance could not be reached, or the connection broke.
     #[error(transparent)]
     Transport(#[from] Arc<TransportError>),
+
+    /// Too large a part of the calls fails already: the client's retry budget
+    /// ([`Builder::retry_budget`](crate::Builder::retry_budget)) allows no further attempt for now.
+    #[error("the retry budget is spent, since too many calls fail already; the last error: {last}")]
+    RetryBudgetExhausted {
+        /// Why the last attempt failed.
+        last: Box<Error>,
+    },
 
     /// The deadline passed before there was an answer.
     #[error(
@@ -46,12 +73,14 @@ impl Error {
     /// A stable code for programs, in capitals.
     ///
     /// For a refusal that is the appliance's reason (docs/api.md); what happens inside the client
-    /// has the codes `CONFIG`, `TRANSPORT`, `DEADLINE_EXCEEDED`, `CLIENT_OVERLOADED` and `PROTOCOL`.
+    /// has the codes `CONFIG`, `TRANSPORT`, `DEADLINE_EXCEEDED`, `CLIENT_OVERLOADED`,
+    /// `RETRY_BUDGET_EXHAUSTED` and `PROTOCOL`.
     pub fn reason(&self) -> &str {
         match self {
             Self::Config(_) => "CONFIG",
             Self::Refused(refusal) => &refusal.reason,
             Self::Transport(_) => "TRANSPORT",
+            Self::RetryBudgetExhausted { .. } => "RETRY_BUDGET_EXHAUSTED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Overloaded { .. } => "CLIENT_OVERLOADED",
             Self::Protocol(_) => "PROTOCOL",
@@ -63,17 +92,31 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.retryable,
             Self::Transport(error) => !error.permanent,
-            Self::Overloaded { .. } | Self::DeadlineExceeded => true,
+            Self::Overloaded { .. }
+            | Self::DeadlineExceeded
+            | Self::RetryBudgetExhausted { .. } => true,
             Self::Config(_) | Self::Protocol(_) => false,
         }
     }
 
-    /// What the appliance said, if it was the appliance that refused.
+    /// What the appliance said, if it was the appliance that refused (the last time, where it was
+    /// tried more often).
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal),
+            Self::RetryBudgetExhausted { last } => last.refusal(),
             _ => None,
         }
+    }
+
+    /// The claim, or the field of the request, that the appliance refused, e.g. `exp`.
+    pub fn claim(&self) -> Option<&str> {
+        self.refusal()?.claim.as_deref()
+    }
+
+    /// The rule that it broke, e.g. `lifetime`.
+    pub fn rule(&self) -> Option<&str> {
+        self.refusal()?.rule.as_deref()
     }
 
     /// When to come back, if the appliance said so.
@@ -116,7 +159,7 @@ pub struct Refusal {
     pub retryable: bool,
 }
 
-/// The connection to the appliance could not be made, or broke.
+/// The connection to the appliance could not be made, or broke, or brings no answer.
 #[derive(Debug)]
 pub struct TransportError {
     endpoint: Arc<str>,
@@ -124,10 +167,37 @@ pub struct TransportError {
     permanent: bool,
 }
 
+/// An endpoint was given up in favour of another one.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {:.1} s", .0.as_secs_f64())]
+struct Silent(Duration);
+
 impl TransportError {
     pub(crate) fn new(endpoint: Arc<str>, source: Box<dyn StdError + Send + Sync>) -> Self {
         let permanent = is_tls_refusal(source.as_ref());
         Self { endpoint, source, permanent }
+    }
+
+    pub(crate) fn silent(endpoint: Arc<str>, patience: Duration) -> Self {
+        Self::new(endpoint, Silent(patience).into())
+    }
+
+    /// The endpoint, as `https://HOST:PORT` or `unix:/PATH`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// How long there was no answer, where that is all there is to say.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        self.source.downcast_ref().map(|Silent(waited)| *waited)
+    }
+
+    /// Whether the connection goes on without this call.
+    pub(crate) fn is_of_one_call(&self) -> bool {
+        let mut causes = chain(self.source.as_ref());
+        causes.any(
+            |cause| matches!(cause.downcast_ref(), Some(Broken::Http2(error)) if error.is_reset()),
+        )
     }
 
     /// Whether one side refused the other's certificate: trying again does not help.
@@ -171,7 +241,7 @@ pub enum ConfigError {
     /// `endpoint` was not called.
     #[error("no endpoint: set one, as https://HOST:PORT or unix:/PATH")]
     NoEndpoint,
-    /// The endpoint is neither of the two forms.
+    /// An endpoint is neither of the two forms, or is there twice.
     #[error("endpoint {endpoint:?}: {problem}; write https://HOST:PORT or unix:/PATH")]
     Endpoint {
         /// What was given.
@@ -227,8 +297,7 @@ fn chain<'a>(
 }
 
 fn is_wrapper(error: &(dyn StdError + 'static)) -> bool {
-    let tonic = error.is::<tonic::Status>() || error.is::<tonic::transport::Error>();
-    tonic && error.source().is_some()
+    error.is::<tonic::Status>() && error.source().is_some()
 }
 
 /// Whether a certificate was refused, by either side.
@@ -244,4 +313,33 @@ fn is_tls_refusal(error: &(dyn StdError + 'static)) -> bool {
             Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_))
         ) || error.to_string().contains("received fatal alert")
     })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A refusal of this code, for other modules' tests.
+    pub(crate) fn refused(code: Code, retry_after: Option<Duration>) -> Error {
+        Refusal {
+            code,
+            reason: "DEVICE_DOWN".into(),
+            message: String::new(),
+            retry_after,
+            claim: None,
+            rule: None,
+            retryable: true,
+        }
+        .into()
+    }
+
+    #[test]
+    fn a_spent_budget_says_what_happened_last() {
+        let last = Box::new(refused(Code::Unavailable, Some(Duration::from_secs(2))));
+        let error = Error::RetryBudgetExhausted { last };
+        assert_eq!(error.reason(), "RETRY_BUDGET_EXHAUSTED");
+        assert!(error.is_retryable());
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
+        assert!(error.to_string().contains("DEVICE_DOWN"), "{error}");
+    }
 }

@@ -7,7 +7,8 @@ use mintwarden_proto::v1::{
 
 use crate::{
     Error, Token, api, clock,
-    join::{self, Joiner},
+    join::{self, Failure, Joiner},
+    observe,
 };
 
 /// Signs for one issuer. Made by [`Client::issuer`](crate::Client::issuer); cheap to clone.
@@ -45,8 +46,8 @@ impl Issuer {
     /// flight, otherwise with whatever else waits when one comes back. Dropping the future gives
     /// up this call only.
     ///
-    /// What is worth trying again is tried again: a broken connection, an appliance that is
-    /// unavailable, a key that was replaced meanwhile.
+    /// What is worth trying again is tried again, at another endpoint where there is one: a broken
+    /// connection, an appliance that is unavailable, a key that was replaced meanwhile.
     ///
     /// ```no_run
     /// # async fn example(issuer: mintwarden_client::Issuer) -> Result<(), mintwarden_client::Error> {
@@ -88,14 +89,47 @@ impl Issuer {
         within: Duration,
     ) -> Result<Token, Error> {
         let claims = claims.into();
+        let observer = self.joiner.caller().pool.observer();
+        let Some(observer) = observer else { return self.signed(claims, within).await };
+        let begun = clock::now();
+        let result = self.signed(claims, within).await;
+        observer.sign(&observe::Sign {
+            issuer: self.name(),
+            latency: clock::now().saturating_duration_since(begun),
+            error: result.as_ref().err(),
+        });
+        result
+    }
+
+    async fn signed(&self, claims: Bytes, within: Duration) -> Result<Token, Error> {
         let deadline = clock::deadline(within);
-        let attempt = || self.joiner.sign(claims.clone(), deadline);
-        let signed = self.joiner.caller().retry.run(deadline, attempt).await?;
-        Ok(signed.token(&claims))
+        let mut attempts = 1;
+        loop {
+            let refused = match self.joiner.sign(claims.clone(), deadline).await {
+                Ok(signed) => return Ok(signed.token(&claims)),
+                Err(Failure::Batch(error)) => return Err(error),
+                Err(Failure::Item(error)) => error,
+            };
+            self.joiner.caller().repeat_item(&refused, attempts, deadline).await?;
+            attempts += 1;
+        }
     }
 
     /// Signs up to 1024 payloads, 4 MiB together, with one key, in one call of its own. An item
     /// that is refused fails alone.
+    ///
+    /// ```no_run
+    /// # async fn example(issuer: mintwarden_client::Issuer) -> Result<(), mintwarden_client::Error> {
+    /// # let payloads = vec![];
+    /// for (number, token) in issuer.sign_batch(payloads).await?.tokens.into_iter().enumerate() {
+    ///     match token {
+    ///         Ok(token) => println!("{token}"),
+    ///         Err(error) => eprintln!("{number}: {:?} breaks {:?}", error.claim(), error.rule()),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// The call as a whole is tried again like [`sign`](Self::sign); single items are not, so that one key
     /// signs all of them.
@@ -104,14 +138,8 @@ impl Issuer {
     ///
     /// Any [`Error`], where no item could have succeeded.
     pub async fn sign_batch(&self, claims: Vec<Bytes>) -> Result<Batch, Error> {
-        let caller = self.joiner.caller();
-        let request =
-            api::SignBatchRequest { issuer: self.name().to_owned(), claims: claims.clone() };
-        let response = caller
-            .repeat(caller.settings.timeout, request, |channel, request| async move {
-                SigningServiceClient::new(channel).sign_batch(request).await
-            })
-            .await?;
+        let deadline = self.joiner.caller().deadline();
+        let response = self.joiner.send(claims.clone(), deadline).await?;
         let kid = response.kid.clone();
         let tokens = join::results(response, claims.len())?
             .zip(&claims)
@@ -126,11 +154,11 @@ impl Issuer {
     ///
     /// Any [`Error`].
     pub async fn describe(&self) -> Result<api::Issuer, Error> {
-        let caller = self.joiner.caller();
         let request = api::DescribeIssuerRequest { issuer: self.name().to_owned() };
+        let caller = self.joiner.caller();
         caller
-            .repeat(caller.settings.timeout, request, |channel, request| async move {
-                SigningServiceClient::new(channel).describe_issuer(request).await
+            .read("DescribeIssuer", request, |connection, request| async move {
+                SigningServiceClient::new(connection).describe_issuer(request).await
             })
             .await
     }
@@ -141,11 +169,11 @@ impl Issuer {
     ///
     /// Any [`Error`].
     pub async fn jwks(&self) -> Result<api::Jwks, Error> {
-        let caller = self.joiner.caller();
         let request = api::GetJwksRequest { issuer: self.name().to_owned() };
+        let caller = self.joiner.caller();
         caller
-            .repeat(caller.settings.timeout, request, |channel, request| async move {
-                JwksServiceClient::new(channel).get_jwks(request).await
+            .read("GetJwks", request, |connection, request| async move {
+                JwksServiceClient::new(connection).get_jwks(request).await
             })
             .await
     }

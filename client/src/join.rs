@@ -22,8 +22,7 @@ use std::{
 
 use bytes::Bytes;
 use mintwarden_proto::v1::{
-    SignBatchRequest, SignBatchResponse, sign_result::Outcome,
-    signing_service_client::SigningServiceClient,
+    SignBatchRequest, SignBatchResponse, sign_result, signing_service_client::SigningServiceClient,
 };
 use tokio::{
     runtime::Handle,
@@ -33,7 +32,13 @@ use tokio::{
 };
 
 use self::queue::{Queue, Waiting};
-use crate::{Error, Token, client::Caller, clock, status};
+use crate::{
+    Error, Token,
+    call::{Call, Caller},
+    clock, observe,
+    pool::Route,
+    status,
+};
 
 /// What the appliance returned for one item. With the claims, which never travel back, it makes
 /// the token.
@@ -51,10 +56,23 @@ impl Signed {
     }
 }
 
+/// Why a call has no signature.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The batch as a whole failed; what was worth trying again was tried again.
+    Batch(Error),
+    /// The appliance refused this item alone.
+    Item(Error),
+}
+
+/// What became of one item.
+type Outcome = Result<Signed, Failure>;
+
 /// Joins the calls of one issuer.
 pub(crate) struct Joiner {
     issuer: String,
     caller: Arc<Caller>,
+    route: Route,
     queue: Mutex<Queue>,
 }
 
@@ -63,13 +81,14 @@ enum Admitted {
     /// Nothing is in flight: it goes out now.
     Alone(Alone),
     /// A driver will send it.
-    Waits(oneshot::Receiver<Result<Signed, Error>>),
+    Waits(oneshot::Receiver<Outcome>),
 }
 
 impl Joiner {
     pub(crate) fn new(issuer: String, caller: Arc<Caller>) -> Self {
         let queue = Mutex::new(Queue::new(caller.settings.max_in_flight));
-        Self { issuer, caller, queue }
+        let route = caller.pool.route(Some(&issuer));
+        Self { issuer, caller, route, queue }
     }
 
     pub(crate) fn issuer(&self) -> &str {
@@ -80,21 +99,17 @@ impl Joiner {
         &self.caller
     }
 
-    /// Signs one payload, once.
-    pub(crate) async fn sign(
-        self: &Arc<Self>,
-        claims: Bytes,
-        deadline: Instant,
-    ) -> Result<Signed, Error> {
+    /// Signs one payload, in a batch with others.
+    pub(crate) async fn sign(self: &Arc<Self>, claims: Bytes, deadline: Instant) -> Outcome {
         loop {
-            match self.admit(&claims, deadline)? {
+            match self.admit(&claims, deadline).map_err(Failure::Batch)? {
                 // Boxed, because the future of a call is large and most callers only wait.
                 Admitted::Alone(alone) => return Box::pin(alone.send(claims, deadline)).await,
                 Admitted::Waits(answer) => match time::timeout_at(deadline, answer).await {
                     Ok(Ok(result)) => return result,
                     // The driver went down with its runtime; this caller lives in another one.
                     Ok(Err(_)) => {}
-                    Err(_) => return Err(Error::DeadlineExceeded),
+                    Err(_) => return Err(Failure::Batch(Error::DeadlineExceeded)),
                 },
             }
         }
@@ -120,15 +135,21 @@ impl Joiner {
         runtime.spawn(driver.run());
     }
 
-    async fn send(
+    /// Sends a batch as it is.
+    pub(crate) async fn send(
         &self,
         claims: Vec<Bytes>,
         deadline: Instant,
     ) -> Result<SignBatchResponse, Error> {
+        if let Some(observer) = self.caller.pool.observer() {
+            observer.batch(&observe::Batch { issuer: &self.issuer, items: claims.len() });
+        }
         let request = SignBatchRequest { issuer: self.issuer.clone(), claims };
+        let route = Some(&self.route);
+        let call = Call { method: "SignBatch", route, deadline, repeatable: true };
         self.caller
-            .once(deadline, request, |channel, request| async move {
-                SigningServiceClient::new(channel).sign_batch(request).await
+            .call(&call, request, |connection, request| async move {
+                SigningServiceClient::new(connection).sign_batch(request).await
             })
             .await
     }
@@ -146,9 +167,10 @@ struct Alone {
 }
 
 impl Alone {
-    async fn send(self, claims: Bytes, deadline: Instant) -> Result<Signed, Error> {
-        let response = self.joiner.send(vec![claims], deadline).await?;
-        results(response, 1)?.next().unwrap_or(Err(WRONG_COUNT))
+    async fn send(self, claims: Bytes, deadline: Instant) -> Outcome {
+        let response = self.joiner.send(vec![claims], deadline).await;
+        let results = response.and_then(|response| results(response, 1)).map_err(Failure::Batch)?;
+        results.last().unwrap_or(Err(WRONG_COUNT)).map_err(Failure::Item)
     }
 }
 
@@ -210,10 +232,10 @@ impl Driver {
         // An answer that nobody waits for any more is no error.
         match response.and_then(|response| results(response, answers.len())) {
             Ok(results) => iter::zip(answers, results).for_each(|(answer, result)| {
-                let _ = answer.send(result);
+                let _ = answer.send(result.map_err(Failure::Item));
             }),
             Err(error) => answers.into_iter().for_each(|answer| {
-                let _ = answer.send(Err(error.clone()));
+                let _ = answer.send(Err(Failure::Batch(error.clone())));
             }),
         }
     }
@@ -242,13 +264,15 @@ pub(crate) fn results(
     }
     let protected_header: Arc<str> = response.protected_header.into();
     Ok(response.results.into_iter().map(move |result| match result.outcome {
-        Some(Outcome::Signature(signature))
+        Some(sign_result::Outcome::Signature(signature))
             if !signature.is_empty() && !protected_header.is_empty() =>
         {
             Ok(Signed { protected_header: protected_header.clone(), signature })
         }
-        Some(Outcome::Signature(_)) => Err(Error::Protocol("a signature or its header is empty")),
-        Some(Outcome::Error(error)) => Err(status::from_item(error)),
+        Some(sign_result::Outcome::Signature(_)) => {
+            Err(Error::Protocol("a signature or its header is empty"))
+        }
+        Some(sign_result::Outcome::Error(error)) => Err(status::from_item(error)),
         None => Err(Error::Protocol("an item has neither signature nor error")),
     }))
 }

@@ -33,9 +33,24 @@
 //! together can go out together with [`Issuer::sign_batch`]. Everything is bounded: in time by the
 //! deadline of each call, in number by what may wait ([`Error::Overloaded`]).
 //!
+//! # Several appliances
+//!
+//! With more than one [`Builder::endpoint`] calls are spread over those that can be reached. What fails
+//! at one is tried at another, within the deadline of the call and the client's
+//! [retry budget](Builder::retry_budget); signing is safe to repeat. A server that starts again is
+//! found again without a lost call where the deadline allows. An endpoint that is in trouble for one issuer
+//! goes on to serve others. [`observe`] tells what happens.
+//!
+//! # Errors
+//!
+//! [`Error`] can be matched on; [`Error::reason`] is stable, and [`Error::claim`] and [`Error::rule`]
+//! name what a profile refuses.
+//!
 //! Plain answers of the appliance are the API's own messages, re-exported as [`api`].
 
+mod address;
 mod builder;
+mod call;
 mod claims;
 mod client;
 mod clock;
@@ -43,10 +58,12 @@ mod connect;
 mod custodian;
 mod endpoint;
 mod error;
+mod http2;
 mod issuer;
 mod join;
+pub mod observe;
 mod pem;
-mod retry;
+mod pool;
 mod status;
 mod tls;
 mod token;
@@ -56,6 +73,7 @@ pub use bytes::Bytes;
 pub use claims::TxnClaims;
 pub use client::Client;
 pub use custodian::Custodian;
+pub use endpoint::Endpoint;
 pub use error::{Code, ConfigError, Error, Refusal, TransportError};
 pub use issuer::{Batch, Issuer};
 /// The messages of the public API, package `mintwarden.v1`.

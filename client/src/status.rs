@@ -16,8 +16,8 @@ const KEY_CHANGED: &str = "KEY_CHANGED";
 
 /// What a failed call means.
 pub(crate) fn to_error(status: Status, endpoint: &Arc<str>) -> Error {
-    // tonic gives a status that it made up itself, because the connection failed, a source; one
-    // that came over the wire has none.
+    // A status that was made up on this side, because the connection failed, has a source; one that
+    // came over the wire has none.
     if status.source().is_some() {
         return Arc::new(TransportError::new(endpoint.clone(), status.into())).into();
     }
@@ -26,7 +26,7 @@ pub(crate) fn to_error(status: Status, endpoint: &Arc<str>) -> Error {
     let reason = info.map_or_else(|| name(status.code()).to_owned(), |info| info.reason.clone());
     let named = |key| info.and_then(|info| info.metadata.get(key)).and_then(|value| some(value));
     let retry_after = details.retry_info().and_then(|retry| retry.retry_delay);
-    let retryable = status.code() == Code::Unavailable
+    let retryable = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
         || (status.code() == Code::Aborted && reason == KEY_CHANGED)
         || retry_after.is_some();
     Refusal {

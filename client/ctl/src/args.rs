@@ -13,7 +13,7 @@ Exit codes:
 Each connection option may also come from the environment, or from the configuration file,
 in this order of precedence: option, environment, file. The file is
 $XDG_CONFIG_HOME/mintwarden/ctl.toml (usually ~/.config/mintwarden/ctl.toml) and may hold:
-  endpoint = \"https://mintwarden.example:7443\"
+  endpoint = \"https://mintwarden.example:7443\"   # or a list: [\"https://a\", \"https://b\"]
   cert = \"ada.crt\"      # relative to the file's directory
   key = \"ada.key\"
   ca = \"ca.crt\"
@@ -48,9 +48,16 @@ pub(crate) struct Global {
 /// How to reach the appliance.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Connection {
-    /// The appliance: https://HOST:PORT or unix:/PATH [default: unix:/run/mintwarden/api.sock]
-    #[arg(long, global = true, value_name = "URL", env = "MINTWARDEN_ENDPOINT")]
-    pub(crate) endpoint: Option<String>,
+    /// The appliance: https://HOST:PORT or unix:/PATH [default: unix:/run/mintwarden/api.sock].
+    /// Several that serve the same issuers may be given, with commas or as many options
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "MINTWARDEN_ENDPOINT",
+        value_delimiter = ','
+    )]
+    pub(crate) endpoint: Vec<String>,
     /// Your certificate chain, PEM
     #[arg(long, global = true, value_name = "FILE", env = "MINTWARDEN_CERT")]
     pub(crate) cert: Option<PathBuf>,

@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use mintwarden_client::Endpoint;
 use serde::Deserialize;
 
 use crate::args::{Connection, parse_timeout};
@@ -14,7 +15,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How to reach the appliance, from options, environment and file.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Settings {
-    pub(crate) endpoint: String,
+    /// One or more.
+    pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) cert: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
     pub(crate) ca: Option<PathBuf>,
@@ -27,7 +29,8 @@ pub(crate) enum ConfigError {
     #[error("{}: {source}; check the path and its permissions", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error(
-        "{}: {source}known keys are endpoint, cert, key, ca and timeout, all of them strings",
+        "{}: {source}known keys are endpoint, cert, key, ca and timeout, all of them strings; \
+         endpoint may also be a list",
         path.display()
     )]
     Parse { path: PathBuf, source: Box<toml::de::Error> },
@@ -39,11 +42,62 @@ pub(crate) enum ConfigError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    endpoint: Option<String>,
+    #[serde(default)]
+    endpoint: Endpoints,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
     ca: Option<PathBuf>,
     timeout: Option<String>,
+}
+
+/// One endpoint or a list of them.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "endpoint: write \"https://HOST:PORT\" or \"unix:/PATH\", or a list of such, in \
+                 which { url = \"…\", server_name = \"…\" } names one whose certificate has another name"
+)]
+enum Endpoints {
+    One(String),
+    Several(Vec<Listed>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Listed {
+    Url(String),
+    Named(Named),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    url: String,
+    server_name: String,
+}
+
+impl Default for Endpoints {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
+}
+
+impl From<Endpoints> for Vec<Endpoint> {
+    fn from(endpoints: Endpoints) -> Self {
+        match endpoints {
+            Endpoints::One(url) => vec![url.into()],
+            Endpoints::Several(listed) => listed.into_iter().map(Endpoint::from).collect(),
+        }
+    }
+}
+
+impl From<Listed> for Endpoint {
+    fn from(listed: Listed) -> Self {
+        match listed {
+            Listed::Url(url) => Self::new(url),
+            Listed::Named(Named { url, server_name }) => Self::new(url).server_name(server_name),
+        }
+    }
 }
 
 impl Settings {
@@ -59,11 +113,12 @@ impl Settings {
             None => (File::default(), None),
         };
         let (file, timeout) = file;
+        let given: Vec<Endpoint> = options.endpoint.into_iter().map(Endpoint::from).collect();
+        let default = || vec![DEFAULT_ENDPOINT.into()];
+        let endpoints = [given, file.endpoint.into()].into_iter().find(|list| !list.is_empty());
+        let endpoints = endpoints.unwrap_or_else(default);
         Ok(Self {
-            endpoint: options
-                .endpoint
-                .or(file.endpoint)
-                .unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
+            endpoints,
             cert: options.cert.or(file.cert),
             key: options.key.or(file.key),
             ca: options.ca.or(file.ca),
@@ -119,12 +174,12 @@ mod tests {
         let (dir, path) =
             file("endpoint = 'https://file'\ncert = 'a.crt'\nca = '/etc/ca.crt'\ntimeout = '3s'");
         let options =
-            Connection { endpoint: Some("https://option".into()), ..Connection::default() };
+            Connection { endpoint: vec!["https://option".into()], ..Connection::default() };
         let settings = Settings::resolve(options, Some(path)).unwrap();
         assert_eq!(
             settings,
             Settings {
-                endpoint: "https://option".into(),
+                endpoints: vec!["https://option".into()],
                 cert: Some(dir.path().join("a.crt")),
                 key: None,
                 ca: Some("/etc/ca.crt".into()),
@@ -134,10 +189,20 @@ mod tests {
     }
 
     #[test]
+    fn there_may_be_several_endpoints_with_names_of_their_own() {
+        let (_dir, path) = file(
+            "endpoint = ['https://a', { url = 'https://192.0.2.17', server_name = 'hsm-b.example' }]",
+        );
+        let settings = Settings::resolve(Connection::default(), Some(path)).unwrap();
+        let named = Endpoint::new("https://192.0.2.17").server_name("hsm-b.example");
+        assert_eq!(settings.endpoints, ["https://a".into(), named]);
+    }
+
+    #[test]
     fn the_default_file_need_not_exist_but_one_asked_for_has_to() {
         let settings =
             Settings::resolve(Connection::default(), Some("/nowhere/ctl.toml".into())).unwrap();
-        assert_eq!(settings.endpoint, DEFAULT_ENDPOINT);
+        assert_eq!(settings.endpoints, [DEFAULT_ENDPOINT.into()]);
         let options =
             Connection { config: Some("/nowhere/ctl.toml".into()), ..Connection::default() };
         let error = Settings::resolve(options, None).unwrap_err().to_string();
@@ -148,7 +213,8 @@ mod tests {
     fn errors_name_file_key_and_remedy() {
         for (text, named) in [
             ("endpont = 'x'", "endpont"),
-            ("endpoint = 7", "endpoint"),
+            ("endpoint = 7", "a list of such"),
+            ("endpoint = [{ url = 'https://a', sever_name = 'b' }]", "server_name"),
             ("timeout = 'soon'", "timeout"),
             ("timeout = '0s'", "10s"),
         ] {

@@ -5,7 +5,7 @@ use crate::{args::Command, config::Settings, exit::Failure};
 /// The client that a command works with.
 pub(crate) fn client(settings: &Settings, command: &Command) -> Result<Client, Failure> {
     let mut builder =
-        Client::builder().endpoint(settings.endpoint.as_str()).timeout(settings.timeout);
+        Client::builder().endpoints(settings.endpoints.iter().cloned()).timeout(settings.timeout);
     if !matches!(command, Command::Sign { .. }) {
         // A person waits for the answer, and can ask again.
         builder = builder.max_attempts(1);

@@ -63,5 +63,9 @@ fn code_of(error: &Error) -> u8 {
 
 /// Whether the appliance gave no answer, so that asking for more is useless now.
 pub(crate) fn is_unavailable(error: &Error) -> bool {
-    matches!(error, Error::Transport(_) | Error::DeadlineExceeded)
+    match error {
+        Error::Transport(_) | Error::DeadlineExceeded => true,
+        Error::RetryBudgetExhausted { last } => is_unavailable(last),
+        _ => false,
+    }
 }

@@ -197,6 +197,17 @@ fn option_before_environment_before_file() {
 }
 
 #[test]
+fn the_endpoint_that_answers_is_found_among_several() {
+    let fixture = Fixture::start();
+    let several = format!("unix:/nowhere/api.sock,{}", fixture.endpoint());
+    let mut command = ctl(fixture.dir.path());
+    command.env("MINTWARDEN_ENDPOINT", &several).args(["sign", "--issuer", "payments-tts"]);
+    let output = with_input(command, "{}\n".repeat(100));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout).lines().count(), 100);
+}
+
+#[test]
 fn exit_codes_are_those_of_the_help() {
     let dir = TempDir::new().unwrap();
     let run = |arguments: &[&str]| {

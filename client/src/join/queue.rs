@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::Signed;
+use super::{Failure, Outcome};
 use crate::Error;
 
 /// The API's bound on a batch, items.
@@ -23,7 +23,7 @@ const WORTH_A_BATCH: usize = 32;
 pub(super) struct Waiting {
     pub(super) claims: Bytes,
     pub(super) deadline: Instant,
-    pub(super) answer: oneshot::Sender<Result<Signed, Error>>,
+    pub(super) answer: oneshot::Sender<Outcome>,
 }
 
 /// What waits, and how many batches are in flight. Knows no I/O and no tasks.
@@ -91,7 +91,7 @@ impl Queue {
             self.bytes -= length;
             if wanted && next.deadline <= now {
                 // Its caller will not wait for this answer much longer either.
-                let _ = next.answer.send(Err(Error::DeadlineExceeded));
+                let _ = next.answer.send(Err(Failure::Batch(Error::DeadlineExceeded)));
             } else if wanted {
                 bytes += length;
                 batch.push(next);
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    type Answer = oneshot::Receiver<Result<Signed, Error>>;
+    type Answer = oneshot::Receiver<Outcome>;
 
     fn waiting(length: usize, within: Duration) -> (Waiting, Answer) {
         let (answer, receiver) = oneshot::channel();
@@ -220,7 +220,7 @@ mod tests {
         let _stays = push(&mut queue, 1, 1);
         assert!(queue.start_driver());
         assert_eq!(queue.take(clock::now()).len(), 1);
-        assert!(matches!(answer.try_recv(), Ok(Err(Error::DeadlineExceeded))));
+        assert!(matches!(answer.try_recv(), Ok(Err(Failure::Batch(Error::DeadlineExceeded)))));
         assert_eq!(queue.bytes, 0);
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+mod endpoints;
 mod joining;
+mod observed;
 mod server;
 mod tls;

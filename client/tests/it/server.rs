@@ -16,7 +16,7 @@ use mintwarden_client::api::{
     sign_result::Outcome,
     signing_service_server::{SigningService, SigningServiceServer},
 };
-use tokio::{net::UnixListener, sync::Semaphore};
+use tokio::{net::UnixListener, runtime::Runtime, sync::Semaphore};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Code, Request, Response, Status, transport::Server};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -32,6 +32,8 @@ pub(crate) struct Seen {
     pub(crate) gate: Semaphore,
     /// So many calls fail with UNAVAILABLE first.
     pub(crate) unavailable: AtomicUsize,
+    /// Calls for this issuer fail with UNAVAILABLE, and are to come back so much later.
+    pub(crate) down: Mutex<Option<(String, Duration)>>,
 }
 
 impl Seen {
@@ -40,9 +42,20 @@ impl Seen {
             batches: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             most_in_flight: AtomicUsize::new(0),
-            gate: Semaphore::new(if open { Semaphore::MAX_PERMITS } else { 0 }),
+            gate: Semaphore::new(if open { 100_000 } else { 0 }),
             unavailable: AtomicUsize::new(0),
+            down: Mutex::default(),
         })
+    }
+
+    /// Answers nothing from now on.
+    pub(crate) fn hold(&self) {
+        self.gate.forget_permits(self.gate.available_permits());
+    }
+
+    /// Answers everything from now on.
+    pub(crate) fn release(&self) {
+        self.gate.add_permits(100_000);
     }
 
     pub(crate) fn batches(&self) -> Vec<usize> {
@@ -76,26 +89,21 @@ impl SigningService for Signing {
     ) -> Result<Response<SignBatchResponse>, Status> {
         assert!(request.metadata().contains_key("grpc-timeout"));
         let seen = &self.0;
-        let claims = request.into_inner().claims;
+        let SignBatchRequest { issuer, claims } = request.into_inner();
         seen.batches.lock().unwrap().push(claims.len());
         let now = seen.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         seen.most_in_flight.fetch_max(now, Ordering::SeqCst);
         let permit = seen.gate.acquire().await.map_err(|_| Status::internal("closed"))?;
         permit.forget();
         seen.in_flight.fetch_sub(1, Ordering::SeqCst);
-        if seen
-            .unavailable
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
-            .is_ok()
+        let count_down = |n: usize| n.checked_sub(1);
+        if seen.unavailable.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count_down).is_ok() {
+            return Err(unavailable(Duration::from_millis(20)));
+        }
+        if let Some((down, retry_after)) = &*seen.down.lock().unwrap()
+            && *down == issuer
         {
-            let mut details =
-                ErrorDetails::with_error_info("DEVICE_DOWN", "mintwarden", HashMap::new());
-            details.set_retry_info(Some(Duration::from_millis(20)));
-            return Err(Status::with_error_details(
-                Code::Unavailable,
-                "the device is starting",
-                details,
-            ));
+            return Err(unavailable(*retry_after));
         }
         let results =
             claims.iter().map(|claims| SignResult { outcome: Some(outcome(claims)) }).collect();
@@ -114,6 +122,12 @@ impl SigningService for Signing {
     }
 }
 
+fn unavailable(retry_after: Duration) -> Status {
+    let mut details = ErrorDetails::with_error_info("DEVICE_DOWN", "mintwarden", HashMap::new());
+    details.set_retry_info(Some(retry_after));
+    Status::with_error_details(Code::Unavailable, "the device is starting", details)
+}
+
 fn outcome(claims: &bytes::Bytes) -> Outcome {
     if claims.starts_with(b"bad") {
         return Outcome::Error(ItemError {
@@ -129,13 +143,29 @@ fn outcome(claims: &bytes::Bytes) -> Outcome {
 }
 
 /// Serves on a unix socket until the test's runtime ends.
-pub(crate) fn serve(path: &Path, seen: Arc<Seen>) -> tokio::task::JoinHandle<()> {
-    let listener = UnixListener::bind(path).unwrap();
-    tokio::spawn(async move {
-        Server::builder()
-            .add_service(SigningServiceServer::new(Signing(seen)))
-            .serve_with_incoming(UnixListenerStream::new(listener))
-            .await
-            .unwrap();
-    })
+pub(crate) fn serve(path: &Path, seen: Arc<Seen>) {
+    tokio::spawn(run(UnixListener::bind(path).unwrap(), seen));
+}
+
+/// Serves on a unix socket until it is ended, connections included.
+pub(crate) fn serve_apart(path: &Path, seen: Arc<Seen>) -> Apart {
+    let runtime = Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    runtime.spawn(run(UnixListener::bind(path).unwrap(), seen));
+    Apart(Some(runtime))
+}
+
+/// A server in a runtime of its own, which ends with this.
+pub(crate) struct Apart(Option<Runtime>);
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(Runtime::shutdown_background);
+    }
+}
+
+async fn run(listener: UnixListener, seen: Arc<Seen>) {
+    let signing = SigningServiceServer::new(Signing(seen));
+    let incoming = UnixListenerStream::new(listener);
+    Server::builder().add_service(signing).serve_with_incoming(incoming).await.unwrap();
 }

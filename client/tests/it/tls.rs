@@ -1,7 +1,8 @@
 use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 
 use mintwarden_client::{
-    Client, Error, Identity, TrustAnchors, api::signing_service_server::SigningServiceServer,
+    Client, Endpoint, Error, Identity, TrustAnchors,
+    api::signing_service_server::SigningServiceServer,
 };
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{RootCertStore, ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier};
@@ -11,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::Server;
 
-use crate::server::{Seen, Signing};
+use crate::server::{self, Seen, Signing};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
@@ -30,7 +31,11 @@ fn leaf(ca: &Ca, name: &str) -> (String, String) {
 
 /// Serves with a certificate for 127.0.0.1 to clients that `clients` vouches for.
 async fn serve(server_ca: &Ca, clients: &Ca) -> SocketAddr {
-    let (certificate, key) = leaf(server_ca, "127.0.0.1");
+    serve_as("127.0.0.1", server_ca, clients, Seen::new(true)).await
+}
+
+async fn serve_as(name: &str, server_ca: &Ca, clients: &Ca, seen: Arc<Seen>) -> SocketAddr {
+    let (certificate, key) = leaf(server_ca, name);
     let mut roots = RootCertStore::empty();
     roots.add(clients.der().clone()).unwrap();
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -60,7 +65,7 @@ async fn serve(server_ca: &Ca, clients: &Ca) -> SocketAddr {
     });
     tokio::spawn(async move {
         Server::builder()
-            .add_service(SigningServiceServer::new(Signing(Seen::new(true))))
+            .add_service(SigningServiceServer::new(Signing(seen)))
             .serve_with_incoming(tokio_stream::wrappers::ReceiverStream::new(receiver))
             .await
             .unwrap();
@@ -87,6 +92,36 @@ async fn both_sides_show_certificates() {
         .await
         .unwrap();
     assert!(client.issuer("payments-tts").sign("{}").await.unwrap().starts_with("header."));
+}
+
+#[tokio::test]
+async fn endpoints_have_names_of_their_own_and_may_be_of_both_kinds() {
+    let (server_ca, client_ca) = (ca(), ca());
+    let seen = [(); 3].map(|()| Seen::new(true));
+    let a = serve_as("hsm-a.example", &server_ca, &client_ca, seen[0].clone()).await;
+    let b = serve_as("hsm-b.example", &server_ca, &client_ca, seen[1].clone()).await;
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("api.sock");
+    server::serve(&socket, seen[2].clone());
+    let (certificate, key) = leaf(&client_ca, "tts.example");
+    let client = Client::builder()
+        .endpoint(format!("https://{a}"))
+        .endpoint(Endpoint::new(format!("https://{b}")).server_name("hsm-b.example"))
+        .endpoint(format!("unix:{}", socket.display()))
+        .identity(Identity::from_pem(certificate, key))
+        .ca(TrustAnchors::from_pem(server_ca.pem()))
+        .server_name("hsm-a.example")
+        .build()
+        .unwrap();
+    let issuer = client.issuer("payments-tts");
+    for _ in 0..10_000 {
+        issuer.sign("{}").await.unwrap();
+        if seen.iter().all(|seen| !seen.batches().is_empty()) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("not all are used: {:?}", seen.map(|seen| seen.batches().len()));
 }
 
 #[tokio::test]
