@@ -42,7 +42,7 @@ impl Refusal {
     /// The stable reason code: `PAYLOAD_MALFORMED` or `CLAIM_REFUSED`.
     #[must_use]
     pub fn reason(&self) -> &'static str {
-        if self.rule.is_malformed() { "PAYLOAD_MALFORMED" } else { "CLAIM_REFUSED" }
+        self.rule.reason()
     }
 
     /// The claim at the top of the payload that is at fault. Always there for `CLAIM_REFUSED`; for
@@ -161,6 +161,46 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// All of them.
+    pub const ALL: [Self; 24] = [
+        Self::Size,
+        Self::Utf8,
+        Self::Json,
+        Self::PayloadObject,
+        Self::TrailingBytes,
+        Self::DuplicateName,
+        Self::Depth,
+        Self::NumberRange,
+        Self::Required,
+        Self::NotEmpty,
+        Self::String,
+        Self::StringOrArray,
+        Self::NumericDate,
+        Self::Object,
+        Self::ArrayOfObjects,
+        Self::Issuer,
+        Self::Audience,
+        Self::Workload,
+        Self::Future,
+        Self::Expired,
+        Self::AfterIat,
+        Self::Lifetime,
+        Self::BeforeExp,
+        Self::DelegationDepth,
+    ];
+
+    /// The rule with this stable word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.as_str() == word)
+    }
+
+    /// The stable reason of a refusal by it: `PAYLOAD_MALFORMED` or `CLAIM_REFUSED`.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        if self.is_malformed() { "PAYLOAD_MALFORMED" } else { "CLAIM_REFUSED" }
+    }
+
     /// The stable word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

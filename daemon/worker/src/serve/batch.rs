@@ -38,6 +38,11 @@ impl Batch {
         self.claims.len()
     }
 
+    /// Bytes of all payloads.
+    pub(super) fn bytes(&self) -> usize {
+        self.claims.iter().map(Bytes::len).sum()
+    }
+
     pub(super) fn payload(&self, item: usize) -> &[u8] {
         &self.claims[item]
     }

@@ -19,6 +19,10 @@ use crate::{
     wire::{Answer, Ask, Generate, KeyFitness, KeyReport, List, Listed, Probed, Refused, Sign},
 };
 
+/// Bound on the keys of one issuer in the device (I9): a broken server must not be able to fill it. Counted
+/// in the device, so that no restart begins anew.
+const MAX_KEYS: usize = 128;
+
 type Shared = Arc<Mutex<Box<dyn Device>>>;
 
 pub(super) struct Manager {
@@ -152,7 +156,17 @@ impl Manager {
                 detail: format!("a fresh handle has {} bytes", KeyHandle::RANDOM_LEN),
             }));
         }
-        let mut made = self.lock().generate(&profile.issuer, profile.key, &handle)?;
+        let mut device = self.lock();
+        let keys = device.list()?;
+        let keys = keys.iter().filter(|key| key.issuer.as_ref() == Some(&profile.issuer)).count();
+        if keys >= MAX_KEYS {
+            return Err(Failed::Refused(Refused {
+                reason: Cause::OutOfResources.as_str().into(),
+                detail: format!("the device has {keys} keys of the issuer; at most {MAX_KEYS}"),
+            }));
+        }
+        let mut made = device.generate(&profile.issuer, profile.key, &handle)?;
+        drop(device);
         made.defects.extend(not_as_asked(&made, profile.key));
         // A key with a defect is reported, and not admitted.
         let _admitted = self.keys.admit(&made);

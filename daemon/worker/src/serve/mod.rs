@@ -34,12 +34,16 @@ use crate::{
     setup::Setup,
     watch,
     wire::{
-        Answer, Ask, BUILD, FrameError, FromWorker, LastWords, MAX_FRAME, MAX_SETUP, PulseTaken,
-        Refused, ToWorker, WorkerHello, read_frame, write_frame,
+        Answer, Ask, BUILD, FrameError, FromWorker, LastWords, MAX_FRAME, MAX_SETUP, OVERLOADED,
+        PulseTaken, Refused, ToWorker, WorkerHello, read_frame, write_frame,
     },
 };
 
 pub use exit::WorkerExit;
+
+/// Bound on what waits for the manager (I9). An honest server asks for little: keys are made and shown
+/// one at a time, and batches wait here only for a key that was not met yet.
+const MAX_ASKS: usize = 16;
 
 /// The main function of every worker: takes the wire from standard input, reads its [`Setup`],
 /// opens the device with `open` and serves until the wire ends.
@@ -159,7 +163,7 @@ fn serve(
     }
     replies.send(0, Answer::Hello(hello));
 
-    let (asks, asked) = mpsc::channel();
+    let (asks, asked) = mpsc::sync_channel(MAX_ASKS);
     let reader =
         Reader { wire, buffer, keys, queue: Arc::clone(&queue), asks, replies: replies.clone() };
     let managing = thread::Builder::new()
@@ -177,7 +181,7 @@ fn serve(
 
 fn expect_hello(wire: &mut File, buffer: &mut Vec<u8>) -> Result<(), WorkerExit> {
     read_frame(wire, MAX_FRAME, buffer).map_err(WorkerExit::from)?;
-    match ToWorker::decode(&buffer[..]) {
+    match ToWorker::read(std::mem::take(buffer).into()) {
         Ok(ToWorker { ask: Some(Ask::Hello(hello)), .. }) if hello.build == BUILD => Ok(()),
         Ok(ToWorker { ask: Some(Ask::Hello(hello)), .. }) => Err(WorkerExit::Build(hello.build)),
         _ => Err(WorkerExit::Wire("the server's first message is no hello".into())),
@@ -218,7 +222,7 @@ struct Reader {
     buffer: Vec<u8>,
     keys: Arc<KeyTable>,
     queue: Arc<Queue>,
-    asks: mpsc::Sender<(u64, Ask)>,
+    asks: mpsc::SyncSender<(u64, Ask)>,
     replies: Replies,
 }
 
@@ -238,8 +242,8 @@ impl Reader {
     fn next(&mut self) -> Result<(), WorkerExit> {
         read_frame(&mut self.wire, MAX_FRAME, &mut self.buffer)?;
         let frame = std::mem::take(&mut self.buffer);
-        let ToWorker { id, ask } = ToWorker::decode(bytes::Bytes::from(frame))
-            .map_err(|error| WorkerExit::Wire(format!("a frame does not decode: {error}")))?;
+        let ToWorker { id, ask } = ToWorker::read(bytes::Bytes::from(frame))
+            .map_err(|error| WorkerExit::Wire(error.to_string()))?;
         match ask {
             Some(Ask::Sign(sign)) => match self.keys.get(&sign) {
                 Some(Ok(key)) => {
@@ -248,7 +252,7 @@ impl Reader {
                     }
                 }
                 Some(Err(refused)) => self.replies.send(id, Answer::Refused(refused)),
-                None => self.ask(id, Ask::Sign(sign))?,
+                None => self.ask(id, Ask::Sign(sign)),
             },
             Some(Ask::Pulse(_)) => {
                 let longest_call_ms = u64::try_from(watch::longest().as_millis());
@@ -256,14 +260,17 @@ impl Reader {
                 self.replies.send(id, Answer::Pulse(PulseTaken { longest_call_ms }));
             }
             Some(Ask::Hello(_)) => return Err(WorkerExit::Wire("a second hello".into())),
-            Some(ask) => self.ask(id, ask)?,
+            Some(ask) => self.ask(id, ask),
             None => return Err(WorkerExit::Wire("a message of an unknown kind".into())),
         }
         Ok(())
     }
 
-    fn ask(&self, id: u64, ask: Ask) -> Result<(), WorkerExit> {
-        self.asks.send((id, ask)).map_err(|_| WorkerExit::Wire("the manager thread ended".into()))
+    /// Hands over what the device has to be asked for. The manager lives as long as this reader.
+    fn ask(&self, id: u64, ask: Ask) {
+        if self.asks.try_send((id, ask)).is_err() {
+            self.replies.refuse(id, OVERLOADED, "too much is waiting for the device");
+        }
     }
 }
 

@@ -16,6 +16,9 @@ use crate::{
 /// a device.
 const MAX_WAITING: usize = 64 * 1024;
 
+/// Bound on the bytes of batches that wait (I9).
+const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
+
 /// Why a batch was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotQueued {
@@ -45,6 +48,7 @@ pub(super) struct Queue {
 struct State {
     batches: VecDeque<(Arc<Batch>, usize)>,
     waiting: usize,
+    waiting_bytes: usize,
     closed: bool,
 }
 
@@ -60,10 +64,12 @@ impl Queue {
             return Err(NotQueued::Empty);
         }
         let mut state = self.lock();
-        if state.waiting + items > MAX_WAITING {
+        let bytes = batch.bytes();
+        if state.waiting + items > MAX_WAITING || state.waiting_bytes + bytes > MAX_WAITING_BYTES {
             return Err(NotQueued::Full);
         }
         state.waiting += items;
+        state.waiting_bytes += bytes;
         state.batches.push_back((Arc::new(batch), 0));
         drop(state);
         if items == 1 {
@@ -87,6 +93,7 @@ impl Queue {
                 let batch = Arc::clone(batch);
                 if *next == batch.len() {
                     state.batches.pop_front();
+                    state.waiting_bytes -= batch.bytes();
                 }
                 state.waiting -= 1;
                 return Some((batch, item));

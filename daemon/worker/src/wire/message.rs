@@ -1,6 +1,9 @@
 //! The messages. Derived from Rust and not from a `.proto`: both ends are ours and of one build.
 
 use bytes::Bytes;
+use prost::Message as _;
+
+use super::bounds::{MAX_ITEMS, MAX_KEYS, MessageError, at_most};
 
 /// A frame from server to worker.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -11,6 +14,17 @@ pub struct ToWorker {
     /// What is asked.
     #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 20")]
     pub ask: Option<Ask>,
+}
+
+impl ToWorker {
+    /// Reads a frame.
+    ///
+    /// # Errors
+    /// [`MessageError`], also for a batch of more than [`MAX_ITEMS`].
+    pub fn read(frame: Bytes) -> Result<Self, MessageError> {
+        at_most(MAX_ITEMS, "items", &frame, &[3, 3])?;
+        Self::decode(frame).map_err(|_| MessageError::Malformed)
+    }
 }
 
 /// What a server asks of a worker.
@@ -97,6 +111,20 @@ pub struct FromWorker {
     /// The answer.
     #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 6, 20, 21")]
     pub answer: Option<Answer>,
+}
+
+impl FromWorker {
+    /// Reads a frame.
+    ///
+    /// # Errors
+    /// [`MessageError`], also for more than [`MAX_ITEMS`] outcomes or a device's worth of keys.
+    pub fn read(frame: Bytes) -> Result<Self, MessageError> {
+        at_most(MAX_KEYS, "defects", &frame, &[2, 6])?;
+        at_most(MAX_ITEMS, "items", &frame, &[3, 3])?;
+        at_most(MAX_KEYS, "keys", &frame, &[4, 1])?;
+        at_most(MAX_KEYS, "defects", &frame, &[4, 1, 4])?;
+        Self::decode(frame).map_err(|_| MessageError::Malformed)
+    }
 }
 
 /// What a worker answers.

@@ -7,11 +7,14 @@
 //! their request and come in any order.
 //!
 //! Neither side trusts the other: a frame over [`MAX_FRAME`] or one that does not decode ends the
-//! wire, and every answer is checked by the server against what it asked.
+//! wire, and every answer is checked by the server against what it asked. What a message repeats is
+//! counted before it is decoded.
 
+mod bounds;
 mod frame;
 mod message;
 
+pub use bounds::{MAX_ITEMS, MessageError, occurrences};
 pub use frame::{FrameError, MAX_FRAME, MAX_SETUP, read_frame, write_frame};
 pub use message::{
     Answer, Ask, Expired, Facts, FromWorker, Generate, KeyFitness, KeyReport, LastWords, List,
