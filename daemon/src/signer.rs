@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mintwarden_worker::{
+    claims::Rule,
     jwk::{Kid, PublicJwk},
     jws::{self, ProtectedHeader},
     wire::{OVERLOADED, Refusal, Sign, SignOutcome, Signature, Signed},
@@ -19,6 +20,9 @@ use crate::{
     },
     workers::{Reason, SignedOnWire, State, WorkerError, Workers},
 };
+
+/// Bound on the name of a claim in a refusal, bytes; the sentence around it may be as long again.
+const MAX_CLAIM: usize = 1024;
 
 /// Above this many signatures, verification leaves the async threads.
 const VERIFY_INLINE: usize = 8;
@@ -209,7 +213,7 @@ fn verify_blocking(
                 verify_signature(&made.jwk, header.encoded(), payload, &signature)?;
                 Ok(Outcome::Signature(signature.signature))
             }
-            Some(SignOutcome::Refusal(refusal)) => Ok(Outcome::Refused(refusal)),
+            Some(SignOutcome::Refusal(refusal)) => known(refusal).map(Outcome::Refused),
             Some(SignOutcome::Expired(_)) => Ok(Outcome::Expired),
             Some(SignOutcome::Failed(failed)) => Err(SignError::Unavailable(failed.into())),
             None => Err(SignError::Untrue("an item without outcome")),
@@ -217,6 +221,17 @@ fn verify_blocking(
     let outcomes =
         signed.items.into_iter().zip(claims).map(verify_one).collect::<Result<_, _>>()?;
     Ok(Verified { outcomes })
+}
+
+/// A refusal by a rule of the profile: callers, logs and metrics see no words of a worker's own.
+fn known(refusal: Refusal) -> Result<Refusal, SignError> {
+    let rule = Rule::from_word(&refusal.rule);
+    let bounded = refusal.claim.len() <= MAX_CLAIM && refusal.message.len() <= 2 * MAX_CLAIM;
+    if bounded && rule.is_some_and(|rule| rule.reason() == refusal.reason) {
+        Ok(refusal)
+    } else {
+        Err(SignError::Untrue("a refusal by no rule"))
+    }
 }
 
 fn verify_signature(

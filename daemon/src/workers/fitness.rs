@@ -11,7 +11,7 @@ use mintwarden_worker::{
     wire::{KeyFitness, Listed},
 };
 
-use super::Reason;
+use super::{Reason, words};
 
 /// The keys that one worker process has shown. A key that it never showed is not there.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Keys {
             Some(key) if key.defects.is_empty() => None,
             Some(key) => Some(Reason {
                 reason: Cause::KeyUnusable.as_str().into(),
-                detail: key.defects.join("; "),
+                detail: words::cut(key.defects.join("; ")),
             }),
         };
         self.note(handle, unfit);
@@ -62,7 +62,7 @@ impl Keys {
             })
             .collect();
         defects.sort();
-        defects
+        words::defects(defects)
     }
 }
 

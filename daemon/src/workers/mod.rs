@@ -3,6 +3,7 @@
 mod fitness;
 mod state;
 mod wire;
+mod words;
 
 use std::{
     collections::HashMap,
@@ -101,7 +102,10 @@ impl Workers {
                 ready.keys.note_shown(&handle, &listed);
                 Ok(listed.keys.into_iter().map(device_key).collect())
             }
-            Ok(Answer::Refused(refused)) => Err(failed(&refused.reason, refused.detail)),
+            Ok(Answer::Refused(refused)) => {
+                let refused = words::refused(refused);
+                Err(failed(&refused.reason, refused.detail))
+            }
             Ok(_) => {
                 ready.wire.cut("another answer than the one asked for");
                 Err(failed("WORKER_BROKEN", "it answered what was not asked".into()))
@@ -155,7 +159,7 @@ fn device_key(report: KeyReport) -> DeviceKey {
         handle: KeyHandle::new(report.handle.to_vec()),
         issuer: IssuerName::parse(&report.issuer).ok(),
         public: serde_json::from_str::<PublicJwk>(&report.public).ok(),
-        defects: report.defects,
+        defects: words::defects(report.defects),
         unproven: report.unproven,
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use mintwarden_worker::wire::{Refused, WorkerHello};
 use tokio::sync::watch;
 
-use super::{WorkerError, fitness::Keys, wire::Wire};
+use super::{WorkerError, fitness::Keys, wire::Wire, words};
 use crate::clock::Deadline;
 
 /// Why a device is not usable.
@@ -28,7 +28,8 @@ impl Reason {
 
 impl From<Refused> for Reason {
     fn from(refused: Refused) -> Self {
-        Self { reason: refused.reason, detail: refused.detail }
+        let Refused { reason, detail } = words::refused(refused);
+        Self { reason, detail }
     }
 }
 

@@ -12,7 +12,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use mintwarden_worker::{
     device::KeyHandle,
-    wire::{Answer, Ask, BUILD, FromWorker, MAX_FRAME, ServerHello, ToWorker, WorkerHello},
+    wire::{
+        Answer, Ask, BUILD, FromWorker, MAX_FRAME, MessageError, ServerHello, ToWorker, WorkerHello,
+    },
 };
 use prost::Message as _;
 use tokio::{
@@ -25,7 +27,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::state::Shared;
+use super::{state::Shared, words};
 use crate::{admission::Permit, clock::Deadline};
 
 /// How long a device may take from the start of its worker to its login.
@@ -143,7 +145,7 @@ async fn read_all(
 ) -> &'static str {
     let mut socket = BufReader::with_capacity(64 * 1024, socket);
     let hello = match tokio::time::timeout(HELLO, read_hello(&mut socket)).await {
-        Ok(Ok(hello)) => hello,
+        Ok(Ok(hello)) => words::hello(hello),
         Ok(Err(why)) => {
             state.failed(wire, "WORKER_LOST", format!("no hello: {why}"));
             return why;
@@ -156,7 +158,7 @@ async fn read_all(
     if hello.build != BUILD {
         let detail = format!(
             "the worker is of build {:?}, this server of {BUILD}: install both together",
-            hello.build
+            words::cut(hello.build)
         );
         state.failed(wire, "BUILD_MISMATCH", detail);
         return "a worker of another build";
@@ -222,7 +224,10 @@ async fn read_frame(socket: &mut BufReader<OwnedReadHalf>) -> Result<FromWorker,
             Ok(_) => {}
         }
     }
-    FromWorker::decode(frame.freeze()).map_err(|_| "a frame that does not decode")
+    FromWorker::read(frame.freeze()).map_err(|error| match error {
+        MessageError::TooMany { .. } => "a frame with more in it than it may have",
+        _ => "a frame that does not decode",
+    })
 }
 
 fn encode(message: &ToWorker) -> Bytes {

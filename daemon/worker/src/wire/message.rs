@@ -119,7 +119,8 @@ impl FromWorker {
     /// # Errors
     /// [`MessageError`], also for more than [`MAX_ITEMS`] outcomes or a device's worth of keys.
     pub fn read(frame: Bytes) -> Result<Self, MessageError> {
-        at_most(MAX_KEYS, "defects", &frame, &[2, 6])?;
+        at_most(MAX_KEYS, "lacking mechanisms", &frame, &[2, 6])?;
+        at_most(MAX_KEYS, "keys", &frame, &[2, 7])?;
         at_most(MAX_ITEMS, "items", &frame, &[3, 3])?;
         at_most(MAX_KEYS, "keys", &frame, &[4, 1])?;
         at_most(MAX_KEYS, "defects", &frame, &[4, 1, 4])?;
