@@ -17,7 +17,7 @@ use tokio::{
     io::AsyncReadExt as _,
     net::{TcpStream, UnixStream},
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
     body::Body,
     transport::{Channel, Endpoint},
@@ -48,19 +48,24 @@ pub fn tls(ca: &Path, identity: Option<&Identity>) -> ClientConfig {
     builder.with_client_auth_cert(chain, key).expect("a certificate and its key")
 }
 
+/// A TLS connection to `address` (HOST:PORT).
+///
+/// # Errors
+/// The socket's, or why the handshake failed.
+pub async fn connect(address: &str, tls: ClientConfig) -> io::Result<TlsStream<TcpStream>> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).to_owned();
+    let name = ServerName::try_from(host).map_err(io::Error::other)?;
+    let stream = TcpStream::connect(address).await?;
+    TlsConnector::from(Arc::new(tls)).connect(name, stream).await
+}
+
 /// A gRPC channel over TLS to `address` (HOST:PORT), connected when it is first used.
 #[must_use]
 pub fn over_tls(address: String, mut tls: ClientConfig) -> Channel {
     tls.alpn_protocols = vec![b"h2".to_vec()];
-    let tls = TlsConnector::from(Arc::new(tls));
     Endpoint::from_static("http://localhost").connect_with_connector_lazy(service_fn(move |_| {
         let (tls, address) = (tls.clone(), address.clone());
-        async move {
-            let host = address.rsplit_once(':').map_or(&*address, |(host, _)| host).to_owned();
-            let name = ServerName::try_from(host).map_err(io::Error::other)?;
-            let stream = TcpStream::connect(&address).await?;
-            Ok::<_, io::Error>(TokioIo::new(tls.connect(name, stream).await?))
-        }
+        async move { Ok::<_, io::Error>(TokioIo::new(connect(&address, tls).await?)) }
     }))
 }
 
@@ -71,10 +76,7 @@ pub fn over_tls(address: String, mut tls: ClientConfig) -> Channel {
 /// If the server accepts.
 pub async fn refused(address: String, mut tls: ClientConfig) -> String {
     tls.alpn_protocols = vec![b"h2".to_vec()];
-    let host = address.rsplit_once(':').map_or(&*address, |(host, _)| host).to_owned();
-    let name = ServerName::try_from(host).expect("a host");
-    let stream = TcpStream::connect(&address).await.expect("a listener");
-    let mut stream = match TlsConnector::from(Arc::new(tls)).connect(name, stream).await {
+    let mut stream = match connect(&address, tls).await {
         Ok(stream) => stream,
         Err(error) => return error.to_string(),
     };

@@ -36,6 +36,7 @@ pub mod channel;
 pub mod claims;
 pub mod container;
 pub mod ctl;
+pub mod http2;
 pub mod pki;
 pub mod process;
 pub mod programs;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use tonic::{Request, Status};
 
 use super::errors::{self, ApiError};
@@ -9,6 +10,7 @@ use crate::{
     clock::Deadline,
     config::Limits,
     identity::{Caller, IdentityError},
+    signer::SignError,
 };
 
 /// The other end of a connection, put into each of its requests by the listener.
@@ -27,18 +29,18 @@ pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     }
 }
 
-/// The deadline of a request: its own, shortened to the configured maximum, or the default.
+/// The deadline of a request that begins now: its own, shortened to the configured maximum, or the
+/// default.
 ///
 /// # Errors
-/// `DEADLINE_EXCEEDED` if it has passed, `INVALID_ARGUMENT` if it cannot be read.
-pub(super) fn deadline<T>(request: &Request<T>, limits: &Limits) -> Result<Deadline, Status> {
-    let Some(value) = request.metadata().get("grpc-timeout") else {
+/// `DEADLINE_EXCEEDED` if it has passed, `TIMEOUT_MALFORMED` if it cannot be read.
+pub(super) fn deadline(headers: &HeaderMap, limits: &Limits) -> Result<Deadline, ApiError> {
+    let Some(value) = headers.get("grpc-timeout") else {
         return Ok(Deadline::within(limits.default_deadline));
     };
-    let timeout = value.to_str().ok().and_then(grpc_timeout);
-    let timeout = timeout.ok_or_else(|| errors::status(&ApiError::BadTimeout))?;
+    let timeout = value.to_str().ok().and_then(grpc_timeout).ok_or(ApiError::BadTimeout)?;
     if timeout.is_zero() {
-        return Err(errors::status(&ApiError::Sign(crate::signer::SignError::Deadline)));
+        return Err(SignError::Deadline.into());
     }
     Ok(Deadline::within(timeout.min(limits.max_deadline)))
 }

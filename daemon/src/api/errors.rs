@@ -25,6 +25,12 @@ pub(super) enum ApiError {
     Init(#[from] InitError),
     #[error("the grpc-timeout header cannot be read")]
     BadTimeout,
+    #[error("the message is incomplete, or is not the one that the method takes")]
+    Malformed,
+    #[error("the message is compressed; send it as it is")]
+    Compressed,
+    #[error("the message has {size} bytes; at most {max} are allowed")]
+    TooLarge { size: usize, max: usize },
     #[error("there is no such device")]
     UnknownDevice,
     #[error("the device is not parked")]
@@ -73,6 +79,9 @@ fn classify(error: &ApiError) -> (Code, &'static str) {
             InitError::Stopping => (Code::Unavailable, "SHUTTING_DOWN"),
         },
         ApiError::BadTimeout => (Code::InvalidArgument, "TIMEOUT_MALFORMED"),
+        ApiError::Malformed => (Code::InvalidArgument, "MESSAGE_MALFORMED"),
+        ApiError::Compressed => (Code::Unimplemented, "MESSAGE_COMPRESSED"),
+        ApiError::TooLarge { .. } => (Code::InvalidArgument, "MESSAGE_TOO_LARGE"),
         ApiError::UnknownDevice => (Code::NotFound, "UNKNOWN_DEVICE"),
         ApiError::NotParked => (Code::FailedPrecondition, "NOT_PARKED"),
         ApiError::NoLauncher => (Code::Unavailable, "NO_LAUNCHER"),

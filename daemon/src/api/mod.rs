@@ -5,6 +5,7 @@ mod custodian;
 mod errors;
 mod gate;
 mod http;
+mod intake;
 mod jwks;
 mod ops;
 mod signing;
@@ -12,11 +13,13 @@ mod status;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use axum::{Router, middleware};
 use mintwarden_proto::{FILE_DESCRIPTOR_SET, v1};
 use tonic::service::Routes;
 
 use crate::{
     access::Access,
+    admission::Memory,
     clock::UnixTime,
     config::{Limits, fixed::MAX_MESSAGE_BYTES},
     keyset::{live::LiveIssuer, steward::Steward},
@@ -39,6 +42,8 @@ pub struct App {
     pub issuers: BTreeMap<String, (Arc<LiveIssuer>, Steward)>,
     /// The hot path.
     pub signer: Signer,
+    /// What callers may occupy.
+    pub memory: Memory,
     /// Devices.
     pub workers: Arc<Workers>,
     /// The listeners' certificates, where they have some.
@@ -61,7 +66,10 @@ impl App {
     }
 }
 
-/// All gRPC services: ours, health and reflection.
+/// Bound on one message to health and reflection, bytes: names.
+const MAX_NAME_MESSAGE: usize = 4 * 1024;
+
+/// All gRPC services behind their gate: ours, health and reflection.
 ///
 /// # Errors
 /// If the descriptor set does not decode, which the build made.
@@ -70,7 +78,7 @@ pub fn grpc_routes(
     health: tonic_health::pb::health_server::HealthServer<
         impl tonic_health::pb::health_server::Health,
     >,
-) -> Result<Routes, tonic_reflection::server::Error> {
+) -> Result<Router, tonic_reflection::server::Error> {
     let signing =
         v1::signing_service_server::SigningServiceServer::new(signing::Signing(Arc::clone(app)))
             .max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -81,11 +89,14 @@ pub fn grpc_routes(
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
-    Ok(Routes::new(signing)
+        .build_v1()?
+        .max_decoding_message_size(MAX_NAME_MESSAGE);
+    let routes = Routes::new(signing)
         .add_service(jwks)
         .add_service(custodian)
-        .add_service(health)
+        .add_service(health.max_decoding_message_size(MAX_NAME_MESSAGE))
         .add_service(reflection)
-        .prepare())
+        .prepare()
+        .into_axum_router();
+    Ok(routes.layer(middleware::from_fn_with_state(Arc::clone(app), gate)))
 }

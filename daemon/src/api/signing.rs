@@ -15,6 +15,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::{App, call, errors::ApiError};
 use crate::{
     access::ANY,
+    clock::Deadline,
     config::{Role, fixed},
     signer::{Batch, Outcome, SignError, SignedBatch},
 };
@@ -28,7 +29,9 @@ impl Signing {
         content: impl FnOnce(T) -> (String, Vec<Bytes>),
     ) -> Result<SignedBatch, Status> {
         let caller = call::caller(&request)?;
-        let deadline = call::deadline(&request, &self.0.limits)?;
+        let deadline = request.extensions().get().copied();
+        // The gate sets it when the request arrives.
+        let deadline = deadline.unwrap_or_else(|| Deadline::within(self.0.limits.default_deadline));
         let (issuer, claims) = content(request.into_inner());
         let issuer =
             self.0.access.authorise(&caller, &[Role::Signer], &issuer).map_err(ApiError::from)?;

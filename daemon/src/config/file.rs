@@ -94,6 +94,7 @@ pub(super) struct Limits {
     pub(super) max_streams: Option<u32>,
     pub(super) max_inflight_items: Option<usize>,
     pub(super) max_inflight_bytes: Option<usize>,
+    pub(super) max_caller_bytes: Option<usize>,
     pub(super) default_deadline: Option<String>,
     pub(super) max_deadline: Option<String>,
     pub(super) drain: Option<String>,

@@ -164,6 +164,9 @@ pub struct Limits {
     pub max_inflight_items: usize,
     /// Bytes of claims that may be under way at once, all issuers together.
     pub max_inflight_bytes: usize,
+    /// Bytes that the calls of one caller may occupy at once, from the first of a request to the last of
+    /// its answer.
+    pub max_caller_bytes: usize,
     /// Deadline of a call that names none.
     pub default_deadline: Duration,
     /// Longest deadline that counts; a longer one is shortened to it.
@@ -177,7 +180,7 @@ pub struct Limits {
 /// Bounds that are part of the API and not configurable.
 pub mod fixed {
     /// Items in one batch.
-    pub const MAX_BATCH_ITEMS: usize = 1024;
+    pub const MAX_BATCH_ITEMS: usize = mintwarden_worker::wire::MAX_ITEMS;
     /// Bytes of claims in one batch.
     pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
     /// Bytes of one gRPC message: a full batch with its framing. Above [`MAX_BATCH_BYTES`], so that

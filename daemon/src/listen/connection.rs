@@ -13,14 +13,16 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
-    sync::Notify,
+    sync::watch,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::ServiceExt as _;
 
 use super::{
     Drain,
+    answer::{Answer, Untaken},
     certificates::PeerTrust,
+    door::Newcomer,
     socket::{Accepted, Endpoint},
 };
 use crate::{
@@ -31,6 +33,11 @@ use crate::{
 
 /// Bound on the header of a request, bytes.
 const MAX_HEADER: u32 = 16 * 1024;
+/// Bound on the bytes of one answer that wait in HTTP/2 before more of it is asked for.
+const MAX_SEND_BUFFER: usize = 64 * 1024;
+/// Bound on streams that a peer reset before they were looked at (CVE-2023-44487, rapid reset), and on
+/// those that we reset because of it (CVE-2025-8671): beyond it the connection ends.
+const MAX_RESETS: usize = 32;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long requests may go on once their connection has to end.
@@ -66,6 +73,8 @@ pub(super) enum End {
 pub(super) struct Settings {
     builder: Builder<TokioExecutor>,
     handshake: Duration,
+    /// How long an answer may wait for its peer.
+    take: Duration,
     max_age: Option<Duration>,
 }
 
@@ -86,28 +95,35 @@ impl Settings {
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.max_streams)
             .max_header_list_size(MAX_HEADER)
+            .max_send_buf_size(MAX_SEND_BUFFER)
+            .max_pending_accept_reset_streams(MAX_RESETS)
+            .max_local_error_reset_streams(MAX_RESETS)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT)
             // A batch of 4 MiB should not wait for window updates; a reader of keys sends nothing.
             .initial_stream_window_size(if grpc { 1 << 20 } else { 1 << 16 })
             .initial_connection_window_size(if grpc { 4 << 20 } else { 1 << 16 });
-        Self { builder, handshake: limits.handshake, max_age: (!grpc).then_some(MAX_PUBLIC_AGE) }
+        let (handshake, take) = (limits.handshake, limits.max_deadline);
+        Self { builder, handshake, take, max_age: (!grpc).then_some(MAX_PUBLIC_AGE) }
     }
 }
 
 /// Serves one connection until it ends, its peer is no longer trusted, or the drain begins.
 pub(super) async fn serve(
     accepted: Accepted,
+    newcomer: Newcomer,
     endpoint: &Endpoint,
     settings: &Settings,
     router: Router,
     drain: &Drain,
 ) -> io::Result<()> {
+    let limit = settings.handshake;
     match (accepted, endpoint) {
         (Accepted::Tcp(stream), Endpoint::Mutual { certificates, trust_domain, .. }) => {
             let mut certificates = certificates.follow();
             let tls = Arc::clone(&certificates.borrow_and_update().mutual);
-            let stream = handshake(tls, stream, settings.handshake).await?;
+            let stream = newcomer.shaking(limit, handshake(tls, stream)).await?;
+            let _let_in = newcomer.enter(limit).await?;
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
             let certified = chain
                 .first()
@@ -120,13 +136,16 @@ pub(super) async fn serve(
         }
         (Accepted::Tcp(stream), Endpoint::Public { certificates, .. }) => {
             let tls = Arc::clone(&certificates.now().public);
-            let stream = handshake(tls, stream, settings.handshake).await?;
+            let stream = newcomer.shaking(limit, handshake(tls, stream)).await?;
+            let _let_in = newcomer.enter(limit).await?;
             requests(stream, settings, router, None, pending(), drain).await
         }
         (Accepted::Tcp(stream), _) => {
+            let _let_in = newcomer.enter(limit).await?;
             requests(stream, settings, router, None, pending(), drain).await
         }
         (Accepted::Unix(stream), _) => {
+            let _let_in = newcomer.enter(limit).await?;
             let peer = Peer(Ok(Caller::Unix(stream.peer_cred()?.uid())));
             requests(stream, settings, router, Some(peer), pending(), drain).await
         }
@@ -135,14 +154,8 @@ pub(super) async fn serve(
 
 /// The TLS handshake. A peer that is refused gets to read why: closing a socket with unread data would
 /// reset the connection, and the alert would be lost on its way.
-async fn handshake(
-    tls: Arc<ServerConfig>,
-    stream: TcpStream,
-    limit: Duration,
-) -> io::Result<TlsStream<TcpStream>> {
-    let late = || io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long");
-    let shaken = tokio::time::timeout(limit, TlsAcceptor::from(tls).accept(stream).into_fallible());
-    match shaken.await.map_err(|_| late())? {
+async fn handshake(tls: Arc<ServerConfig>, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    match TlsAcceptor::from(tls).accept(stream).into_fallible().await {
         Ok(stream) => Ok(stream),
         Err((error, mut refused)) => {
             let mut unread = [0; 1024];
@@ -169,12 +182,13 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     untrusted: impl Future<Output = End>,
     drain: &Drain,
 ) -> io::Result<()> {
-    let spoken = Arc::new(Notify::new());
+    let (open, opened) = watch::channel(0_usize);
+    let untaken = Untaken::default();
     let service = {
-        let (spoken, calls) = (Arc::clone(&spoken), drain.calls.clone());
+        let (open, calls, untaken) = (Arc::new(open), drain.calls.clone(), untaken.clone());
         hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            spoken.notify_one();
-            let under_way = calls.token();
+            let under_way = (calls.token(), Open::one_more(&open));
+            let untaken = untaken.clone();
             if let Some(peer) = &peer {
                 request.extensions_mut().insert(peer.clone());
             }
@@ -182,7 +196,7 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             async move {
                 let answer = answer.await;
                 drop(under_way);
-                answer
+                answer.map(|answer| Answer::watched(answer, &untaken))
             }
         })
     };
@@ -195,8 +209,11 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             connection.await.map_err(io::Error::other)
         }
         // HTTP has no limit of its own on a peer that says nothing at all.
-        () = silence(settings.handshake, &spoken) => {
+        () = silence(settings.handshake, opened, settings.max_age.is_some()) => {
             Err(io::Error::new(io::ErrorKind::TimedOut, "no request came"))
+        }
+        () = untaken.overdue(settings.take) => {
+            Err(io::Error::new(io::ErrorKind::TimedOut, "an answer was not taken"))
         }
         why = end(untrusted, settings.max_age) => {
             tracing::debug!(?why, "a connection is ended");
@@ -208,10 +225,34 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
-/// Waits as long as a first request may take; for ever once there is one.
-async fn silence(limit: Duration, spoken: &Notify) {
-    if tokio::time::timeout(limit, spoken.notified()).await.is_ok() {
-        pending::<()>().await;
+/// One more request that has no answer yet, until this is dropped.
+struct Open(Arc<watch::Sender<usize>>);
+
+impl Open {
+    fn one_more(open: &Arc<watch::Sender<usize>>) -> Self {
+        open.send_modify(|open| *open += 1);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
+}
+
+/// Waits until no request has come for `limit`: no first one, or, of a peer that may be anyone, no next
+/// one either.
+async fn silence(limit: Duration, mut open: watch::Receiver<usize>, anyone: bool) {
+    loop {
+        let waits = *open.borrow_and_update() == 0;
+        let limit = if waits { limit } else { Duration::MAX };
+        match tokio::time::timeout(limit, open.changed()).await {
+            Ok(Ok(())) if anyone => {}
+            // It spoke, or the connection is about to end.
+            Ok(_) => return pending().await,
+            Err(_) => return,
+        }
     }
 }
 

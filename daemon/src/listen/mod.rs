@@ -1,17 +1,20 @@
 //! Listeners: accept, authenticate, serve, and stop in order. One loop for every kind of socket.
 
+mod answer;
 mod certificates;
 mod connection;
+mod door;
 mod socket;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::config::Limits;
+use door::Door;
 
+pub use answer::Keep;
 pub use certificates::{Certificates, CertificatesError, LiveCertificates};
 pub use connection::Protocol;
 pub use socket::Endpoint;
@@ -40,8 +43,8 @@ impl Drain {
     }
 }
 
-/// Serves `router` on `endpoint` until the drain begins. At most `max_connections` at once: a permit
-/// is taken before a connection is accepted, so that the rest waits in the kernel (I9).
+/// Serves `router` on `endpoint` until the drain begins: at most `max_connections` at once, the rest
+/// waits at the door (I9).
 pub async fn serve(
     endpoint: Endpoint,
     router: Router,
@@ -49,16 +52,12 @@ pub async fn serve(
     limits: &Limits,
     drain: &Drain,
 ) {
-    let permits = Arc::new(Semaphore::new(limits.max_connections));
+    let door = Door::new(limits.max_connections);
     let settings = connection::Settings::new(protocol, limits);
     let endpoint = Arc::new(endpoint);
     loop {
-        let accepted = async {
-            let permit = Arc::clone(&permits).acquire_owned().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>((endpoint.accept().await?, permit))
-        };
-        let (accepted, permit) = tokio::select! {
-            accepted = accepted => match accepted {
+        let accepted = tokio::select! {
+            accepted = endpoint.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, or the peer was gone already. Neither ends the listener.
@@ -69,16 +68,16 @@ pub async fn serve(
             },
             () = drain.stop.cancelled() => return,
         };
+        let newcomer = door.come();
         let (endpoint, settings) = (Arc::clone(&endpoint), settings.clone());
         let (router, drain) = (router.clone(), drain.clone());
         let connections = drain.connections.clone();
         connections.spawn(async move {
-            if let Err(error) =
-                connection::serve(accepted, &endpoint, &settings, router, &drain).await
-            {
+            let served =
+                connection::serve(accepted, newcomer, &endpoint, &settings, router, &drain).await;
+            if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended with an error");
             }
-            drop(permit);
         });
     }
 }

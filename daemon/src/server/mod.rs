@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use self::endpoints::Endpoints;
 use crate::{
     access::Access,
-    admission::Admission,
+    admission::{Admission, Memory},
     api::{self, App},
     clock,
     config::{Config, ConfigError, EXIT_CONFIG},
@@ -140,7 +140,7 @@ async fn serve(
     let endpoints = Endpoints::bind(&config, certificates.as_ref()).await?;
     let addresses = endpoints.addresses(&config);
     let (health, health_service) = tonic_health::server::health_reporter();
-    let routes = api::grpc_routes(&app, health_service).map_err(process)?.into_axum_router();
+    let routes = api::grpc_routes(&app, health_service).map_err(process)?;
     let drain = Drain::default();
     for endpoint in endpoints.grpc {
         let (routes, limits, drain) = (routes.clone(), config.limits.clone(), drain.clone());
@@ -198,6 +198,7 @@ async fn build(
     }
     Ok(Arc::new(App {
         access: Access::new(config),
+        memory: Memory::new(config),
         issuers,
         signer: Signer::new(Admission::new(config), Arc::clone(&workers)),
         workers,

@@ -189,6 +189,20 @@ impl Appliance {
         reqwest::Client::builder().use_preconfigured_tls(tls).build().expect("an HTTPS client")
     }
 
+    /// A bare TLS connection to the HTTPS port, `HOST:PORT`, without a certificate.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub async fn https_stream(
+        &self,
+        address: &str,
+        protocols: &[&[u8]],
+    ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        let mut tls = channel::tls(&self.pki().ca(), None);
+        tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        channel::connect(address, tls).await.expect("a TLS listener")
+    }
+
     /// A verifier with an issuer's JWK Set as HTTPS serves it now.
     ///
     /// # Panics

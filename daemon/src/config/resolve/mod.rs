@@ -267,6 +267,12 @@ fn resolve_limits(cx: &Context<'_>, limits: file::Limits) -> Result<Limits, Conf
             16 << 20,
             fixed::MAX_BATCH_BYTES..=1 << 30,
         )?,
+        max_caller_bytes: cx.bounded(
+            "limits.max_caller_bytes",
+            limits.max_caller_bytes,
+            32 << 20,
+            2 * fixed::MAX_MESSAGE_BYTES..=1 << 30,
+        )?,
         default_deadline: default_deadline.min(max_deadline),
         max_deadline,
         drain: cx.duration("limits.drain", limits.drain, Duration::from_secs(10), minutes(5))?,

@@ -1,9 +1,13 @@
 //! Admission (I9): a batch is let in whole or refused at once; nothing piles up.
 
+mod memory;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use mintwarden_worker::IssuerName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub use memory::{Memory, Occupied};
 
 use crate::config::{Config, fixed};
 
