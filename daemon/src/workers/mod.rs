@@ -160,7 +160,7 @@ fn device_key(report: KeyReport) -> DeviceKey {
         issuer: IssuerName::parse(&report.issuer).ok(),
         public: serde_json::from_str::<PublicJwk>(&report.public).ok(),
         defects: words::defects(report.defects),
-        unproven: report.unproven,
+        unproven: words::defects(report.unproven),
     }
 }
 

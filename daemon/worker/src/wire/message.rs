@@ -124,6 +124,7 @@ impl FromWorker {
         at_most(MAX_ITEMS, "items", &frame, &[3, 3])?;
         at_most(MAX_KEYS, "keys", &frame, &[4, 1])?;
         at_most(MAX_KEYS, "defects", &frame, &[4, 1, 4])?;
+        at_most(MAX_KEYS, "unproven attributes", &frame, &[4, 1, 5])?;
         Self::decode(frame).map_err(|_| MessageError::Malformed)
     }
 }
