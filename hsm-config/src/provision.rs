@@ -96,6 +96,7 @@ impl SoftHsm {
             pin: PinSource::File(self.pin_file.clone()),
             sessions: None,
             device_call_timeout: None,
+            init_args: None,
             quirks: None,
             environment: [(SOFTHSM2_CONF.to_owned(), self.conf.display().to_string())].into(),
         }

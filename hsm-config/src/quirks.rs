@@ -20,6 +20,9 @@ pub struct Quirks {
     /// Attributes that the module does not take in a new key's template. The key is checked for them
     /// afterwards as ever.
     pub omit: BTreeSet<KeyAttribute>,
+    /// Whether `CKA_LOCAL` tells that a key was made inside. Where it does not, its value is not looked
+    /// at.
+    pub local_flag: bool,
     /// Whether there is a public key object for each private one. Where there is none, the public
     /// key is read from the private object's attributes.
     pub public_objects: bool,
@@ -124,6 +127,9 @@ pub struct QuirksEntry {
     /// See [`Quirks::omit`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub omit: Option<BTreeSet<KeyAttribute>>,
+    /// See [`Quirks::local_flag`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_flag: Option<bool>,
     /// See [`Quirks::public_objects`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_objects: Option<bool>,
@@ -147,6 +153,7 @@ impl QuirksEntry {
             ed25519_params: self.ed25519_params.or(model.ed25519_params).unwrap_or_default(),
             not_shown: self.not_shown.or(model.not_shown).unwrap_or_default(),
             omit: self.omit.or(model.omit).unwrap_or_default(),
+            local_flag: self.local_flag.or(model.local_flag).unwrap_or(true),
             public_objects: self.public_objects.or(model.public_objects).unwrap_or(true),
             user_pin_flag: self.user_pin_flag.or(model.user_pin_flag).unwrap_or(true),
             id_bytes: self.id_bytes.or(model.id_bytes).unwrap_or(Quirks::MAX_ID_BYTES),

@@ -126,13 +126,8 @@ fn device_status(worker: &Arc<Worker>, inside: bool) -> DeviceStatus {
         State::Ready(ready) => {
             status.description = ready.description.clone();
             status.sessions = ready.sessions;
-            status.detail = ready
-                .lacking
-                .iter()
-                .cloned()
-                .chain(ready.keys.defects())
-                .collect::<Vec<_>>()
-                .join("; ");
+            let told = ready.lacking.iter().chain(&ready.unproven).cloned();
+            status.detail = told.chain(ready.keys.defects()).collect::<Vec<_>>().join("; ");
             DeviceState::Ready
         }
         State::Down(reason) => {

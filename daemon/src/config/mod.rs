@@ -6,6 +6,8 @@ mod error;
 mod file;
 mod resolve;
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod tests;
 
 use std::{

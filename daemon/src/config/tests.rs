@@ -175,6 +175,16 @@ fn every_mistake_names_file_key_and_remedy() {
 }
 
 #[test]
+fn an_issuer_whose_label_a_device_would_cut_is_refused() {
+    let device = |quirks: &str| format!("sessions = 4\nquirks = {{ {quirks} }}");
+    // mintwarden/payments-tts/ES256
+    let error = refused("sessions = 4", &device("label_bytes = 28"));
+    assert_eq!(error.key, "issuer.payments-tts.name");
+    assert!(error.to_string().contains("has 29 bytes, device hsm-a keeps 28"), "{error}");
+    parse(&GOOD.replace("sessions = 4", &device("label_bytes = 29"))).expect("just fits");
+}
+
+#[test]
 fn plain_http_beyond_loopback_has_to_be_asked_for() {
     let (before, rest) = GOOD.split_once("[tls]").expect("has [tls]");
     let rest = rest.split_once("[[device]]").expect("has a device").1;

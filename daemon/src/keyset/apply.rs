@@ -17,6 +17,9 @@ use crate::{
 
 /// What keys need of devices.
 pub trait KeyOps: Send + Sync {
+    /// Length of the handle of a new key in `device`, in bytes: not all devices keep long ones.
+    fn handle_bytes(&self, device: &str) -> usize;
+
     /// Makes a key pair for `issuer` under `handle`, and shows it as the device does.
     fn generate(
         &self,
@@ -107,7 +110,7 @@ async fn generate(
         let last = keyset.leftovers.last().map(|last| last.reason.clone()).unwrap_or_default();
         return Err(ApplyError::GivenUp(keyset.leftovers.len(), last));
     }
-    let handle = fresh_handle();
+    let handle = fresh_handle(&keyset, ops.handle_bytes(device));
     let now = clock::wall();
     let keyset = swap(store, &keyset, |next| {
         next.keys.push(Key {
@@ -205,10 +208,21 @@ async fn publish_first(
     .await
 }
 
-fn fresh_handle() -> KeyHandle {
-    let mut id = vec![0; KeyHandle::RANDOM_LEN];
-    aws_lc_rs::rand::fill(&mut id).expect("the system's random generator works");
-    KeyHandle::new(id)
+/// A random handle that the keyset has not used yet. Where handles are short, other keysets of the same
+/// device may have: a device never replaces a key, and the next attempt takes another handle.
+fn fresh_handle(keyset: &Keyset, bytes: usize) -> KeyHandle {
+    let mut id = vec![0; bytes];
+    loop {
+        aws_lc_rs::rand::fill(&mut id).expect("the system's random generator works");
+        let handle = KeyHandle::new(id.clone());
+        let used = keyset.keys.iter().map(|key| &key.handle);
+        let mut used = used.chain(keyset.leftovers.iter().map(|leftover| &leftover.handle));
+        // All zeros or all ones mean "any" to some devices.
+        let reserved = [0, u8::MAX].iter().any(|byte| id.iter().all(|other| other == byte));
+        if !reserved && !used.any(|other| *other == handle) {
+            return handle;
+        }
+    }
 }
 
 #[cfg(test)]

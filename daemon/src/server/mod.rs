@@ -181,8 +181,7 @@ async fn build(
 ) -> Result<Arc<App>, ServerError> {
     let directory = config.state_dir.join("server");
     let store = Redb::open(&directory.join("keysets.redb"))?;
-    let workers =
-        Arc::new(Workers::new(config.devices.iter().map(|device| device.name.to_string())));
+    let workers = Arc::new(Workers::new(&config.devices));
     let mut issuers = BTreeMap::new();
     for issuer in &config.issuers {
         let live = Arc::new(LiveIssuer::new(issuer.clone()));

@@ -16,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use mintwarden_hsm_config::device::Device;
 use mintwarden_worker::{
     IssuerName,
     device::{DeviceKey, KeyHandle},
@@ -65,9 +66,9 @@ pub enum WorkerError {
 impl Workers {
     /// Workers for these devices, none of them there yet.
     #[must_use]
-    pub fn new(devices: impl IntoIterator<Item = String>) -> Self {
-        let worker = |device: String| (device.clone(), Arc::new(Worker::new(device)));
-        Self { workers: devices.into_iter().map(worker).collect() }
+    pub fn new(devices: &[Device]) -> Self {
+        let worker = |device: &Device| (device.name.to_string(), Arc::new(Worker::new(device)));
+        Self { workers: devices.iter().map(worker).collect() }
     }
 
     /// The worker of a device.
@@ -165,6 +166,10 @@ fn device_key(report: KeyReport) -> DeviceKey {
 }
 
 impl KeyOps for Workers {
+    fn handle_bytes(&self, device: &str) -> usize {
+        self.get(device).map_or(KeyHandle::RANDOM_LEN, |worker| worker.handle_bytes)
+    }
+
     async fn generate(
         &self,
         device: &str,
@@ -199,13 +204,20 @@ impl KeyOps for Workers {
 pub struct Worker {
     /// The device.
     pub device: String,
+    /// Length of the handle of a new key, in bytes.
+    handle_bytes: usize,
     state: state::Shared,
     starts: AtomicU64,
 }
 
 impl Worker {
-    fn new(device: String) -> Self {
-        Self { device, state: state::Shared::default(), starts: AtomicU64::new(0) }
+    fn new(device: &Device) -> Self {
+        Self {
+            device: device.name.to_string(),
+            handle_bytes: device.handle_bytes(),
+            state: state::Shared::default(),
+            starts: AtomicU64::new(0),
+        }
     }
 
     /// What it is doing.

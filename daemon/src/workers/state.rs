@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use mintwarden_worker::wire::{Refused, WorkerHello};
+use mintwarden_worker::{
+    device::Verdict,
+    wire::{Refused, SupportReport, WorkerHello},
+};
 use tokio::sync::watch;
 
 use super::{WorkerError, fitness::Keys, wire::Wire, words};
@@ -67,6 +70,10 @@ pub struct Ready {
     pub lacking: Vec<String>,
     /// The keys in the device, and which of them must not be used (I1).
     pub keys: Keys,
+    /// What the device does not show of good keys, and its configuration excuses.
+    pub unproven: Vec<String>,
+    /// Which kinds of key it can make and use.
+    pub support: Vec<Verdict>,
 }
 
 /// The state of one device's worker. Only its latest wire may change it.
@@ -150,6 +157,12 @@ impl Shared {
                 sessions: hello.sessions,
                 lacking: hello.lacking,
                 keys: Keys::new(hello.keys),
+                unproven: hello.unproven,
+                support: hello
+                    .support
+                    .into_iter()
+                    .filter_map(SupportReport::into_verdict)
+                    .collect(),
             })),
             Some(refused) if hello.parked => State::Parked(refused.into()),
             Some(refused) => State::Down(refused.into()),

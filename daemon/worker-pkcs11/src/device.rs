@@ -60,7 +60,7 @@ impl Pkcs11Device {
             return Err(DeviceError::new(Cause::ModuleUnusable, Remedy::Park, detail));
         };
         let ledger = Ledger::open(&setup.state_dir, setup.device.name.clone())?;
-        let library = Library::open(&config.module)?;
+        let library = Library::open(&config.module, config.init_args.as_deref())?;
         let (slot, token) = token::find(library.context(), &config.token)?;
         if config.quirks.user_pin_flag && !token.user_pin_initialized() {
             // It is being set up right now, or was never finished. There is no PIN to log in with, so
@@ -70,6 +70,15 @@ impl Pkcs11Device {
                 config.token
             );
             return Err(DeviceError::new(Cause::TokenAbsent, Remedy::Restart, detail));
+        }
+        if token.protected_authentication_path() {
+            let detail = format!(
+                "the PKCS#11 token with {} takes its PIN at a reader of its own \
+                 (CKF_PROTECTED_AUTHENTICATION_PATH), which a service cannot operate; have it take \
+                 the PIN from applications, or use another device",
+                config.token
+            );
+            return Err(DeviceError::new(Cause::PinUnavailable, Remedy::Park, detail));
         }
         let management = watch::call(|| library.context().open_rw_session(slot))
             .map_err(|error| fault("opening the management session", &error))?;

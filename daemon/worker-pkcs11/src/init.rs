@@ -30,7 +30,7 @@ pub fn init_token(
     if label.is_empty() || label.len() > MAX_LABEL || label.ends_with(' ') {
         return Err(InitError::Label { label: label.to_owned() });
     }
-    let library = Library::open(module)?;
+    let library = Library::open(module, None)?;
     let context = library.context();
     let tokens = token::all(context)?;
     let same_label = tokens

@@ -1,6 +1,6 @@
 //! The PKCS#11 module: loaded and initialised once, finalised when nobody uses it any more.
 
-use std::{path::Path, sync::Arc};
+use std::{ffi::CString, path::Path, ptr::NonNull, sync::Arc};
 
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
@@ -19,15 +19,26 @@ use crate::fault::{describe, fault};
 pub(crate) struct Library(Arc<Initialised>);
 
 impl Library {
-    /// Loads the module at `path` and initialises it for use from several threads.
-    pub(crate) fn open(path: &Path) -> Result<Self, DeviceError> {
+    /// Loads the module at `path` and initialises it for use from several threads, with the string
+    /// that some modules want in `pReserved`.
+    pub(crate) fn open(path: &Path, init_args: Option<&str>) -> Result<Self, DeviceError> {
         let context = load(path)?;
+        let reserved = init_args.map(CString::new).transpose().map_err(|_| {
+            let detail = "init_args has a NUL; write what the module's maker says";
+            DeviceError::new(Cause::ModuleUnusable, Remedy::Park, detail)
+        })?;
         // A module that insists on locks from the application or on none is refused: signing
         // threads work side by side.
-        let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
-        watch::call(|| context.initialize(arguments))
-            .map_err(|error| fault(&format!("initialising {}", path.display()), &error))?;
-        Ok(Self(Arc::new(Initialised { context })))
+        let flags = CInitializeFlags::OS_LOCKING_OK;
+        let arguments = match &reserved {
+            None => CInitializeArgs::new(flags),
+            Some(text) => with_reserved(flags, text),
+        };
+        watch::call(|| context.initialize(arguments)).map_err(|error| {
+            let hint = if reserved.is_some() { " with `init_args`" } else { "" };
+            fault(&format!("initialising {}{hint}", path.display()), &error)
+        })?;
+        Ok(Self(Arc::new(Initialised { context, _reserved: reserved })))
     }
 
     pub(crate) fn context(&self) -> &Pkcs11 {
@@ -55,6 +66,8 @@ impl Library {
 #[derive(Debug)]
 struct Initialised {
     context: Pkcs11,
+    /// What `pReserved` pointed to: modules may go on reading it.
+    _reserved: Option<CString>,
 }
 
 impl Drop for Initialised {
@@ -63,6 +76,16 @@ impl Drop for Initialised {
             tracing::warn!(error = describe(&error), "the PKCS#11 module was not finalised");
         }
     }
+}
+
+#[expect(unsafe_code, reason = "pReserved is a pointer of which the module knows the type")]
+fn with_reserved(flags: CInitializeFlags, text: &CString) -> CInitializeArgs {
+    let pointer = NonNull::new(text.as_ptr().cast_mut().cast());
+    let pointer = pointer.expect("a CString is never at the null pointer");
+    // SAFETY: the pointer is to a NUL-terminated string, which is what modules that read `pReserved` expect
+    // it to be, and `Initialised` keeps the string for as long as the module is initialised. Modules
+    // only read it.
+    unsafe { CInitializeArgs::new_with_reserved(flags, pointer) }
 }
 
 fn load(path: &Path) -> Result<Pkcs11, DeviceError> {

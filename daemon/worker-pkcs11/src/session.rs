@@ -13,7 +13,7 @@ use mintwarden_worker::{
     watch,
 };
 
-use crate::{fault::fault, library::Library, mechanism::Mechanisms, pair::Label};
+use crate::{fault::fault, library::Library, mechanism::Mechanisms, pair};
 
 /// A read-only session of a logged-in process, and the private keys that it has met.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl SigningSession {
         };
         let label = [AttributeType::Label];
         let label = watch::call(|| self.session.get_attributes(object, &label)).map_err(looking)?;
-        let Some(label) = Label::among(&label) else {
+        let Some(label) = pair::label_among(&label) else {
             return Err(refuse(Cause::KeyUnusable, "its CKA_LABEL names no issuer and algorithm"));
         };
         self.keys.insert(handle.clone(), (object, label.algorithm));

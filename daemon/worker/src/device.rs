@@ -108,13 +108,22 @@ pub struct Support {
     pub hashes: bool,
 }
 
+/// Whether a device can make and use keys of one kind, and how or why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The key.
+    pub key: KeySpec,
+    /// How, or what is missing.
+    pub outcome: Result<Support, String>,
+}
+
 /// What finds a key again in its device: opaque to everyone else. For PKCS#11 the `CKA_ID`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyHandle(Vec<u8>);
 
 impl KeyHandle {
-    /// Bytes of a fresh random id.
+    /// Bytes of a fresh random id, where the device allows as many.
     pub const RANDOM_LEN: usize = 16;
 
     /// Wraps the bytes of a handle.

@@ -9,7 +9,7 @@
 //!   worker for one kind of device implements, and [`DeviceError`](device::DeviceError) with its
 //!   [`Remedy`](device::Remedy).
 //! - [`claims`]: the claims profile `txn-token`; [`jws`]: header, signing input, token digest;
-//!   [`jwk`]: public keys and their thumbprints.
+//!   [`jwk`]: public keys and their thumbprints; [`label`]: what a key was made for.
 //! - [`wire`]: the protocol between server and worker; [`setup`]: what the launcher tells a worker.
 //! - [`login`]: the record of a pending login that outlives every restart (invariant I10).
 //! - [`watch`]: every call of the vendor library is made through it, and one that hangs is noticed.
@@ -24,6 +24,7 @@ pub mod device;
 pub mod harden;
 pub mod jwk;
 pub mod jws;
+pub mod label;
 pub mod login;
 pub mod name;
 pub mod serve;

@@ -72,6 +72,9 @@ pub struct DeviceEntry {
     /// How long one call into the device may take, e.g. `"10s"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_call_timeout: Option<String>,
+    /// A string for the module's initialisation (`pReserved` of `C_Initialize`), where it wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_args: Option<String>,
     /// In what the module differs from what its model says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quirks: Option<QuirksEntry>,
@@ -109,6 +112,9 @@ impl DeviceEntry {
             model: self.model.clone(),
             known: Model::all().iter().map(|model| model.name.as_str()).collect(),
         })?;
+        if let Some(why) = &model.unusable {
+            return Err(Problem::ModelUnusable { model: &model.name, why });
+        }
         let module = match self.module {
             Some(path) => base_dir.join(path),
             None => model
@@ -120,15 +126,20 @@ impl DeviceEntry {
                 })?
                 .to_owned(),
         };
+        let sessions = sessions(self.sessions.unwrap_or(model.sessions))?;
+        if let Some(max) = model.max_sessions.filter(|max| sessions > *max) {
+            return Err(Problem::Sessions { sessions, max });
+        }
         Ok(Device {
             kind: DeviceKind::Pkcs11(Pkcs11 {
                 model: self.model,
                 module,
                 token: selector(self.token_label, self.token_serial)?,
                 pin: pin(self.pin, base_dir, dev)?,
+                init_args: init_args(self.init_args)?,
                 quirks: quirks(self.quirks, model)?,
             }),
-            sessions: sessions(self.sessions.unwrap_or(model.sessions))?,
+            sessions,
             call_timeout: call_timeout(self.device_call_timeout)?,
             environment: environment(self.environment)?,
             name: self.name,
@@ -177,6 +188,13 @@ fn is_credential_name(name: &str) -> bool {
 
 fn is_variable_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(['=', '\0'])
+}
+
+fn init_args(text: Option<String>) -> Result<Option<String>, Problem> {
+    match text {
+        Some(text) if text.is_empty() || text.contains('\0') => Err(Problem::InitArgs),
+        text => Ok(text),
+    }
 }
 
 fn quirks(entry: Option<QuirksEntry>, model: &Model) -> Result<Quirks, Problem> {
@@ -271,6 +289,7 @@ mod tests {
             ("token_label = 'ends with blank '", "no blank at its end"),
             ("token_label = '123456789012345678901234567890123'", "1 to 32 bytes"),
             ("token_serial = '12345678901234567'", "1 to 16 bytes"),
+            ("token_label = 'a'\ninit_args = ''", "init_args"),
             ("token_label = 'a'\nquirks = { id_bytes = 1 }", "quirks.id_bytes = 1: use 2 to 16"),
             ("token_label = 'a'\nquirks = { label_bytes = 9 }", "quirks.label_bytes = 9"),
             (
@@ -296,7 +315,39 @@ mod tests {
         let text = MINIMAL.replace("softhsm2", "luna7");
         let entry: DeviceEntry = toml::from_str(&text).expect("the table parses");
         let error = entry.resolve(Path::new("/"), false).expect_err("no such model").to_string();
-        assert!(error.contains("\"luna7\" is not known; known are softhsm2"), "{error}");
+        assert!(error.contains("\"luna7\" is not known; known are"), "{error}");
+        for model in Model::all() {
+            assert!(error.contains(&model.name), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_model_resolves_with_what_it_says_or_says_why_not() {
+        for model in Model::all() {
+            let text = MINIMAL.replace("softhsm2", &model.name) + "\ntoken_label = 'a'";
+            let entry: DeviceEntry = toml::from_str(&text).expect("the table parses");
+            match (entry.resolve(Path::new("/"), false), &model.unusable) {
+                (Ok(device), None) => {
+                    let DeviceKind::Pkcs11(pkcs11) = device.kind;
+                    assert_eq!(device.sessions, model.sessions, "{}", model.name);
+                    let quirks = model.quirks.clone().over(QuirksEntry::default());
+                    assert_eq!(pkcs11.quirks, quirks, "{}", model.name);
+                }
+                (Err(error), Some(why)) => {
+                    assert!(error.to_string().contains(why.as_str()), "{error}");
+                    assert!(error.to_string().contains("generic"), "{error}");
+                }
+                (outcome, _) => panic!("{}: {outcome:?}", model.name),
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_without_a_module_asks_for_its_path() {
+        let text = MINIMAL.replace("softhsm2", "generic").replace("module = \"lib/module.so\"", "");
+        let entry: DeviceEntry = toml::from_str(&text).expect("the table parses");
+        let error = entry.resolve(Path::new("/"), false).expect_err("no path").to_string();
+        assert!(error.contains("set `module`"), "{error}");
     }
 
     #[test]

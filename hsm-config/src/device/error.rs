@@ -27,9 +27,22 @@ pub enum Problem {
         /// What it could be.
         known: Vec<&'static str>,
     },
+    /// The model is known not to be able to hold issuers' keys.
+    #[error(
+        "model = {model:?} cannot hold the keys of issuers: {why}; if that is not so any more, say model = \"generic\" with `module` and `quirks`"
+    )]
+    ModelUnusable {
+        /// The model.
+        model: &'static str,
+        /// Why.
+        why: &'static str,
+    },
+    /// The string for the module's initialisation cannot be passed on.
+    #[error("init_args is empty or has a NUL: leave it out, or write what the module's maker says")]
+    InitArgs,
     /// None of the model's usual paths has a module.
     #[error(
-        "no PKCS#11 module of model {model:?} is installed: looked for {}; install it (`{install}`) or set `module` to its path",
+        "no PKCS#11 module of model {model:?} is installed: looked for {}; install it ({install}) or set `module` to its path",
         list(looked_for)
     )]
     ModuleNotInstalled {
@@ -127,6 +140,9 @@ pub enum Problem {
 }
 
 fn list(paths: &[PathBuf]) -> String {
+    if paths.is_empty() {
+        return "none, because the model knows no usual place".to_owned();
+    }
     let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
     paths.join(", ")
 }

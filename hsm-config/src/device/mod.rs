@@ -30,6 +30,24 @@ pub struct Device {
     pub environment: BTreeMap<String, String>,
 }
 
+impl Device {
+    /// Length of the handle of a new key, in bytes.
+    #[must_use]
+    pub fn handle_bytes(&self) -> usize {
+        match &self.kind {
+            DeviceKind::Pkcs11(pkcs11) => pkcs11.quirks.id_bytes,
+        }
+    }
+
+    /// Longest label that a key can have, in bytes.
+    #[must_use]
+    pub fn label_bytes(&self) -> usize {
+        match &self.kind {
+            DeviceKind::Pkcs11(pkcs11) => pkcs11.quirks.label_bytes,
+        }
+    }
+}
+
 /// What sort of device it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -51,6 +69,8 @@ pub struct Pkcs11 {
     pub token: TokenSelector,
     /// Where the worker reads the user PIN.
     pub pin: PinSource,
+    /// What its module is initialised with, where it wants something.
+    pub init_args: Option<String>,
     /// In what its module differs from the usual.
     pub quirks: Quirks,
 }

@@ -2,8 +2,8 @@
 //! shares no code with the appliance.
 
 use mintwarden_client::api;
-use mintwarden_tests::{Appliance, DEVICE, claims};
-use toml::{Table, toml};
+use mintwarden_tests::{Appliance, DEVICE, ISSUER, claims};
+use toml::{Table, Value, toml};
 
 /// Algorithm, configured size of an RSA key, `kty` and `crv` of its JWK, bytes of a signature.
 type Case = (&'static str, Option<i64>, &'static str, Option<&'static str>, usize);
@@ -91,4 +91,34 @@ async fn i3_keys_of_issuers_with_one_type_of_key_are_not_mixed_up() {
     let token = appliance.client().issuer("rfc9864").sign(claims::trade(1)).await.unwrap();
     assert_eq!(new.verify(&token).unwrap().header["alg"], "Ed25519");
     assert!(old.verify(&token).is_err());
+}
+
+/// Sets a key of the first device.
+fn device(config: &mut Table, key: &str, value: impl Into<Value>) {
+    let devices = config["device"].as_array_mut().unwrap();
+    devices[0].as_table_mut().unwrap().insert(key.into(), value.into());
+}
+
+#[tokio::test]
+async fn a_device_that_keeps_short_ids_and_hashes_itself_needs_configuration_alone() {
+    let mut appliance = Appliance::softhsm()
+        .with_issuer(toml! { algorithm = "PS256"
+        rsa_bits = 2048 })
+        .with(|config| {
+            device(config, "model", "generic");
+            device(
+                config,
+                "quirks",
+                toml! { id_bytes = 2
+                hashing = "inside"
+                omit = ["CKA_DERIVE", "CKA_WRAP"] },
+            );
+        })
+        .start_initialised()
+        .await;
+    appliance.stop().await;
+    appliance.start().await;
+    let token = appliance.client().issuer(ISSUER).sign(claims::trade(1)).await.unwrap();
+    appliance.verifier(ISSUER).await.verify(&token).unwrap();
+    appliance.stop().await;
 }

@@ -7,6 +7,7 @@ use mintwarden_worker::{
     Algorithm, IssuerName, KeySpec,
     algorithm::{KeySpecError, RsaBits},
     claims::Profile,
+    label::Label,
 };
 
 use super::Context;
@@ -72,6 +73,22 @@ fn resolve_issuer(
             ));
         }
     }
+    let key = key_spec(cx, &entry)?;
+    let label = Label { issuer: name.clone(), algorithm: key.algorithm() }.to_string();
+    let of_issuer = |device: &&Device| entry.devices.iter().any(|d| d == device.name.as_str());
+    if let Some(device) =
+        devices.iter().filter(of_issuer).find(|device| label.len() > device.label_bytes())
+    {
+        let (device, max) = (&device.name, device.label_bytes());
+        return Err(cx.error(
+            at("name"),
+            format!(
+                "its keys' label {label:?} has {} bytes, device {device} keeps {max}",
+                label.len()
+            ),
+            "give the issuer a shorter name",
+        ));
+    }
     if let Some(profile) = entry.profile.as_deref().filter(|profile| *profile != "txn-token") {
         return Err(cx.error(
             at("profile"),
@@ -79,7 +96,6 @@ fn resolve_issuer(
             "use \"txn-token\" or leave it out",
         ));
     }
-    let key = key_spec(cx, &entry)?;
     let strings = |key: &str, values: &[String], may_be_empty: bool| {
         if values.iter().any(String::is_empty) || (values.is_empty() && !may_be_empty) {
             return Err(cx.error(

@@ -51,6 +51,7 @@ struct Bench {
     fail_before: Mutex<usize>,
     fail_after: Mutex<usize>,
     defect: Option<&'static str>,
+    handle_bytes: Option<usize>,
 }
 
 fn hit(count: &Mutex<usize>) -> bool {
@@ -75,6 +76,10 @@ fn fresh_key(issuer: &IssuerName, handle: &KeyHandle) -> DeviceKey {
 }
 
 impl KeyOps for Bench {
+    fn handle_bytes(&self, _device: &str) -> usize {
+        self.handle_bytes.unwrap_or(KeyHandle::RANDOM_LEN)
+    }
+
     async fn generate(
         &self,
         device: &str,
@@ -205,4 +210,18 @@ async fn i8_somebody_elses_change_stops_the_plan() {
     let error = apply(stale, &policy(), &store, &bench).await.expect_err("stale");
     assert!(matches!(error, ApplyError::Store(StoreError::Conflict { .. })), "{error}");
     assert_eq!(bench.keys.lock().expect("unpoisoned").len(), 0, "no key without a recorded intent");
+}
+
+#[tokio::test]
+async fn handles_are_as_long_as_the_device_keeps_them_and_never_used_twice() {
+    let bench = Bench { handle_bytes: Some(2), ..Bench::default() };
+    let store = memory(usize::MAX);
+    let keyset = until_done(&store, &bench).await;
+    assert_complete(&keyset);
+    assert!(keyset.keys.iter().all(|key| key.handle.as_bytes().len() == 2));
+    // With one byte there are 254 handles; fewer are free the more there are keys.
+    let mut crowded = keyset.clone();
+    let one = |byte| Key { handle: KeyHandle::new(vec![byte]), ..keyset.keys[0].clone() };
+    crowded.keys = (1..=253).map(one).collect();
+    assert_eq!(fresh_handle(&crowded, 1), KeyHandle::new(vec![254]));
 }

@@ -1,7 +1,7 @@
 //! Key pairs as objects of a PKCS#11 token: how they are made, found and examined.
 //!
 //! A pair is a private and a public key object with the same `CKA_ID`, a random handle, and the same
-//! [`Label`].
+//! [`Label`](mintwarden_worker::label::Label).
 
 mod check;
 mod label;
@@ -21,7 +21,7 @@ use mintwarden_worker::{
     watch,
 };
 
-pub(crate) use self::{label::Label, template::Template};
+pub(crate) use self::{label::among as label_among, template::Template};
 use crate::fault::fault;
 
 /// The public exponent of new RSA keys, 65537, big-endian.

@@ -2,9 +2,9 @@
 
 use cryptoki::object::Attribute;
 use mintwarden_hsm_config::quirks::{KeyAttribute, Quirks};
-use mintwarden_worker::{IssuerName, KeySpec, device::KeyHandle};
+use mintwarden_worker::{IssuerName, KeySpec, device::KeyHandle, label::Label};
 
-use super::{RSA_EXPONENT, label::Label};
+use super::{RSA_EXPONENT, label};
 use crate::mechanism::Curve;
 
 /// Templates for `C_GenerateKeyPair`.
@@ -21,7 +21,7 @@ impl Template {
     pub(crate) fn new(key: KeySpec, issuer: &IssuerName, id: &KeyHandle, quirks: &Quirks) -> Self {
         use KeyAttribute as Name;
         let label = Label { issuer: issuer.clone(), algorithm: key.algorithm() };
-        let named = [Attribute::Id(id.as_bytes().to_vec()), label.attribute()];
+        let named = [Attribute::Id(id.as_bytes().to_vec()), label::attribute(&label)];
         let private = [
             (Name::Token, Attribute::Token(true)),
             (Name::Private, Attribute::Private(true)),

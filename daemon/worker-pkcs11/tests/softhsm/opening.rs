@@ -119,3 +119,20 @@ fn libc_path() -> PathBuf {
     let mut paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
     paths.find(|path| path.contains("/libc.so")).expect("glibc is loaded").into()
 }
+
+#[test]
+fn what_the_configuration_says_is_what_the_module_is_initialised_with() {
+    on_softhsm(
+        "opening::what_the_configuration_says_is_what_the_module_is_initialised_with",
+        |fixture| {
+            // SoftHSM2 follows the standard: it wants nothing there, and says so.
+            let error =
+                fixture.refusal(|entry| entry.init_args = Some("connector=none".to_owned()));
+            assert!(
+                error.detail.contains("with `init_args`: C_Initialize: CKR_ARGUMENTS_BAD"),
+                "{error}"
+            );
+            drop(fixture.open());
+        },
+    );
+}

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     KeySpec,
     claims::Profile,
-    device::{Cause, Device, DeviceError, DeviceKey, KeyHandle, Remedy},
+    device::{Cause, Description, Device, DeviceError, DeviceKey, KeyHandle, Remedy, Verdict},
     serve::{
         Replies,
         batch::Batch,
@@ -16,7 +16,10 @@ use crate::{
         queue::Queue,
     },
     setup::Setup,
-    wire::{Answer, Ask, Generate, KeyFitness, KeyReport, List, Listed, Probed, Refused, Sign},
+    wire::{
+        Answer, Ask, BUILD, Generate, KeyFitness, KeyReport, List, Listed, Probed, Refused, Sign,
+        WorkerHello,
+    },
 };
 
 /// Bound on the keys of one issuer in the device (I9): a broken server must not be able to fill it. Counted
@@ -28,37 +31,45 @@ type Shared = Arc<Mutex<Box<dyn Device>>>;
 pub(super) struct Manager {
     device: Shared,
     keys: Arc<KeyTable>,
-}
-
-/// What a first look at a device has shown.
-pub(super) struct Findings {
-    /// Issuers that it cannot serve, in words.
-    pub(super) lacking: Vec<String>,
-    /// Its keys, and which of them must not be used.
-    pub(super) keys: Vec<KeyFitness>,
+    handle_bytes: usize,
 }
 
 impl Manager {
     /// Takes the device over and looks at its keys (I1, at every start): good ones are ready to
-    /// sign; what became of each is returned.
+    /// sign, and the hello tells what became of each.
     pub(super) fn new(
         mut device: Box<dyn Device>,
         setup: &Setup,
-    ) -> Result<(Self, Arc<KeyTable>, Findings), DeviceError> {
+    ) -> Result<(Self, Arc<KeyTable>, WorkerHello), DeviceError> {
         let keys = Arc::new(KeyTable::new(&setup.profiles));
         // Issuers that the device cannot serve are told, and cost the others nothing.
         let lacking = |profile: &Profile| {
             let error = device.supports(profile.key).err()?;
             Some(format!("issuer {}: {error}", profile.issuer))
         };
-        let lacking = setup.profiles.iter().filter_map(lacking).collect();
-        let judge = |found: DeviceKey| KeyFitness {
-            handle: Bytes::copy_from_slice(found.handle.as_bytes()),
-            unfit: keys.admit(&found).err(),
+        let mut hello = WorkerHello {
+            build: BUILD.to_owned(),
+            description: description(&device.describe()),
+            lacking: setup.profiles.iter().filter_map(lacking).collect(),
+            ..WorkerHello::default()
         };
-        let findings = Findings { lacking, keys: device.list()?.into_iter().map(judge).collect() };
-        let manager = Self { device: Arc::new(Mutex::new(device)), keys: Arc::clone(&keys) };
-        Ok((manager, keys, findings))
+        let verdict = |key| Verdict { key, outcome: device.supports(key).map_err(|e| e.detail) };
+        hello.support = KeySpec::all().map(|key| verdict(key).into()).collect();
+        for found in device.list()? {
+            let unfit = keys.admit(&found).err();
+            if unfit.is_none() && !found.unproven.is_empty() {
+                let told = found.unproven.join("; ");
+                hello.unproven.push(format!("key {:?}: {told}", found.handle));
+            }
+            let handle = Bytes::copy_from_slice(found.handle.as_bytes());
+            hello.keys.push(KeyFitness { handle, unfit });
+        }
+        let manager = Self {
+            device: Arc::new(Mutex::new(device)),
+            keys: Arc::clone(&keys),
+            handle_bytes: setup.device.handle_bytes(),
+        };
+        Ok((manager, keys, hello))
     }
 
     pub(super) fn device(&self) -> Shared {
@@ -67,14 +78,6 @@ impl Manager {
 
     fn lock(&self) -> MutexGuard<'_, Box<dyn Device>> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn description(&self) -> String {
-        let d = self.lock().describe();
-        format!(
-            "{} {}, serial {}, label {:?}, {}",
-            d.manufacturer, d.model, d.serial, d.label, d.library
-        )
     }
 
     /// Serves until the reader ends.
@@ -150,10 +153,10 @@ impl Manager {
     fn generate(&self, generate: &Generate) -> Result<Answer, Failed> {
         let profile = self.keys.profile(&generate.issuer)?;
         let handle = KeyHandle::new(generate.handle.to_vec());
-        if handle.as_bytes().len() != KeyHandle::RANDOM_LEN {
+        if handle.as_bytes().len() != self.handle_bytes {
             return Err(Failed::Refused(Refused {
                 reason: Cause::Malformed.as_str().into(),
-                detail: format!("a fresh handle has {} bytes", KeyHandle::RANDOM_LEN),
+                detail: format!("a fresh handle has {} bytes", self.handle_bytes),
             }));
         }
         let mut device = self.lock();
@@ -187,6 +190,13 @@ impl Manager {
         self.twice(|device| device.probe())?;
         Ok(Answer::Probed(Probed {}))
     }
+}
+
+fn description(d: &Description) -> String {
+    format!(
+        "{} {}, serial {}, label {:?}, {}",
+        d.manufacturer, d.model, d.serial, d.label, d.library
+    )
 }
 
 /// Whether the device made another key than the one that it was asked for.

@@ -130,10 +130,10 @@ fn serve(
     }
     exit::with_a_hung_call(setup.device.call_timeout, replies.clone());
     let opened = open_all(&setup, open).and_then(|(device, sessions)| {
-        let (manager, keys, findings) = Manager::new(device, &setup)?;
-        Ok((manager, keys, findings, sessions))
+        let (manager, keys, hello) = Manager::new(device, &setup)?;
+        Ok((manager, keys, hello, sessions))
     });
-    let (mut manager, keys, findings, sessions) = match opened {
+    let (mut manager, keys, mut hello, sessions) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             replies.send(0, Answer::Hello(unusable(&error)));
@@ -141,14 +141,7 @@ fn serve(
             return Err(WorkerExit::Device(error));
         }
     };
-    let hello = WorkerHello {
-        build: BUILD.to_owned(),
-        description: manager.description(),
-        sessions: u32::try_from(sessions.len()).unwrap_or(u32::MAX),
-        lacking: findings.lacking,
-        keys: findings.keys,
-        ..WorkerHello::default()
-    };
+    hello.sessions = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
 
     let queue = Arc::new(Queue::default());
     let mut signing = Vec::new();

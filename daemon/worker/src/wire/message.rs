@@ -5,6 +5,12 @@ use prost::Message as _;
 
 use super::bounds::{MAX_ITEMS, MAX_KEYS, MessageError, at_most};
 
+use crate::{
+    Algorithm, KeySpec,
+    algorithm::RsaBits,
+    device::{Support, Verdict},
+};
+
 /// A frame from server to worker.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ToWorker {
@@ -179,6 +185,12 @@ pub struct WorkerHello {
     /// All keys with a Mintwarden label, and which of them must not be used (I1).
     #[prost(message, repeated, tag = "7")]
     pub keys: Vec<KeyFitness>,
+    /// What the device does not show of good keys and its configuration excuses, for people.
+    #[prost(string, repeated, tag = "8")]
+    pub unproven: Vec<String>,
+    /// Which kinds of key the device can make and use: each of them once.
+    #[prost(message, repeated, tag = "9")]
+    pub support: Vec<SupportReport>,
 }
 
 /// Whether a key may sign.
@@ -190,6 +202,62 @@ pub struct KeyFitness {
     /// Why it must not be used; absent for a good key.
     #[prost(message, optional, tag = "2")]
     pub unfit: Option<Refused>,
+}
+
+/// Whether the device can make and use keys of one kind.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SupportReport {
+    /// JWS algorithm.
+    #[prost(string, tag = "1")]
+    pub algorithm: String,
+    /// Size of an RSA key; 0 for others.
+    #[prost(uint32, tag = "2")]
+    pub rsa_bits: u32,
+    /// What makes the pair, in the device's own words.
+    #[prost(string, tag = "3")]
+    pub generates: String,
+    /// What signs.
+    #[prost(string, tag = "4")]
+    pub signs: String,
+    /// Whether the device hashes.
+    #[prost(bool, tag = "5")]
+    pub hashes: bool,
+    /// What is missing; empty where nothing is.
+    #[prost(string, tag = "6")]
+    pub missing: String,
+}
+
+impl From<Verdict> for SupportReport {
+    fn from(verdict: Verdict) -> Self {
+        let report = Self {
+            algorithm: verdict.key.algorithm().to_string(),
+            rsa_bits: verdict.key.rsa_bits().map_or(0, u32::from),
+            ..Self::default()
+        };
+        match verdict.outcome {
+            Ok(Support { generates, signs, hashes, .. }) => {
+                Self { generates, signs, hashes, ..report }
+            }
+            Err(missing) => Self { missing, ..report },
+        }
+    }
+}
+
+impl SupportReport {
+    /// The verdict, if it is about a key that can be asked for.
+    #[must_use]
+    pub fn into_verdict(self) -> Option<Verdict> {
+        let bits =
+            (self.rsa_bits != 0).then(|| RsaBits::try_from(self.rsa_bits)).transpose().ok()?;
+        let key = KeySpec::new(Algorithm::from_name(&self.algorithm)?, bits).ok()?;
+        let Self { generates, signs, hashes, missing, .. } = self;
+        let outcome = if missing.is_empty() {
+            Ok(Support { key, generates, signs, hashes })
+        } else {
+            Err(missing)
+        };
+        Some(Verdict { key, outcome })
+    }
 }
 
 /// A signed batch.

@@ -19,7 +19,7 @@ pub use frame::{FrameError, MAX_FRAME, MAX_SETUP, read_frame, write_frame};
 pub use message::{
     Answer, Ask, Expired, Facts, FromWorker, Generate, KeyFitness, KeyReport, LastWords, List,
     Listed, Probe, Probed, Pulse, PulseTaken, Refusal, Refused, ServerHello, Sign, SignItem,
-    SignOutcome, Signature, Signed, ToWorker, WorkerHello,
+    SignOutcome, Signature, Signed, SupportReport, ToWorker, WorkerHello,
 };
 
 /// The reason of a request that was refused because too much is waiting; worth trying again.

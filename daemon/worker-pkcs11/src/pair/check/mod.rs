@@ -9,9 +9,10 @@ use mintwarden_hsm_config::quirks::{KeyAttribute, Quirks};
 use mintwarden_worker::{
     Algorithm,
     device::{DeviceKey, KeyHandle},
+    label::Label,
 };
 
-use super::{label::Label, public::public_key};
+use super::{label, public::public_key};
 use crate::mechanism::{Curve, cryptoki_type};
 
 /// A key object, as far as the token shows it.
@@ -30,7 +31,7 @@ impl Object {
     }
 
     fn label(&self) -> Option<Label> {
-        Label::among(&self.attributes)
+        label::among(&self.attributes)
     }
 }
 
@@ -120,6 +121,9 @@ fn examine_half(
     for (name, wanted) in wanted {
         match object.shown(wanted.attribute_type()) {
             Some(shown) if is_as_wanted(shown, &wanted) => {}
+            Some(_) if name == KeyAttribute::Local && !quirks.local_flag => {
+                findings.unproven.push(format!("{half} half: {name} says nothing on this device"));
+            }
             Some(shown) => {
                 findings.defects.push(format!("{half} half: {name} is {}", value(shown, &wanted)));
             }

@@ -160,6 +160,14 @@ fn i1_what_a_quirk_excuses_is_told_as_unproven() {
 }
 
 #[test]
+fn i1_a_local_flag_that_says_nothing_is_told_as_unproven() {
+    let foreign = with(private(ES256), Attribute::Local(false));
+    let key = examined_with("local_flag = false", &[foreign], &[public(ES256)]);
+    assert_eq!(key.defects, Vec::<String>::new());
+    assert_eq!(key.unproven, ["private half: CKA_LOCAL says nothing on this device"]);
+}
+
+#[test]
 fn a_key_that_asks_for_the_pin_each_time_is_of_no_use() {
     let always = with(private(ES256), Attribute::AlwaysAuthenticate(true));
     let key = examined(&[always], &[public(ES256)]);
