@@ -72,10 +72,11 @@ carry_settings() {
     for file in config.toml config; do
         if [[ -f $cargo_home/$file ]]; then cp "$cargo_home/$file" "$root/root/.cargo/"; fi
     done
+    if [[ -f /etc/pip.conf ]]; then cp -L /etc/pip.conf "$root/etc/"; fi
     {
         say "HOME=/root PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8"
         for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY \
-            $(compgen -e | grep -E '^CARGO_(HTTP|NET|REGISTR|SOURCE)' | grep -vE 'TOKEN|CREDENTIAL' || true); do
+            $(compgen -e | grep -E '^(CARGO_(HTTP|NET|REGISTR|SOURCE)|PIP_)' | grep -vE 'TOKEN|CREDENTIAL' || true); do
             if [[ -n ${!name:-} ]]; then printf '%s=%q\n' "$name" "${!name}"; fi
         done
     } >"$root/root/environment"

@@ -6,6 +6,7 @@
 #   build       compile the workspace: C compiler, protoc and its well-known types
 #   run         a PKCS#11 token to sign with: SoftHSM2
 #   test        the test runner cargo-nextest
+#   python      what the Python example needs, in target/python: Python 3 and packages from PyPI
 #   container   make images without a registry: debootstrap
 #   ci          rustfmt, clippy, cargo-deny
 #
@@ -36,6 +37,35 @@ need_run() {
 
 need_test() {
     tool nextest "$NEXTEST" --no-default-features --features default-no-update
+}
+
+need_python() {
+    find_python >/dev/null || wants python3 python3-venv
+}
+
+# An interpreter that can make virtual environments; Debian's first, because packages fit it.
+find_python() {
+    local found
+    for found in /usr/bin/python3 "$(command -v python3 || true)"; do
+        [[ -x $found ]] && "$found" -c 'import ensurepip, venv' 2>/dev/null && say "$found" && return
+    done
+    return 1
+}
+
+# The virtual environment of the Python example; made anew when its requirements or Python change.
+virtual_environment() {
+    local interpreter requirements=$repo/client/python/requirements.txt directory stamp
+    interpreter=$(find_python) || die "no Python 3 that can make a virtual environment: install python3-venv"
+    directory=$(target_dir)/python
+    stamp=$({ "$interpreter" -V; cat "$requirements"; } | sha256sum)
+    [[ -x $directory/bin/python && $(cat "$directory/made-from" 2>/dev/null) == "$stamp" ]] && return
+    say "setup: packages for the Python example"
+    rm -rf "$directory"
+    "$interpreter" -m venv "$directory"
+    # As wheels only: compiling gRPC takes an hour.
+    "$directory/bin/pip" --disable-pip-version-check install --quiet --no-deps --only-binary :all: \
+        --requirement "$requirements" || die "pip could not install $requirements: see above"
+    printf '%s\n' "$stamp" >"$directory/made-from"
 }
 
 need_container() {
@@ -80,15 +110,18 @@ install_packages() {
     packages=()
 }
 
-(($#)) || die "say what for: build, run, test, container, ci"
+(($#)) || die "say what for: build, run, test, python, container, ci"
 for need; do
-    [[ $(type -t "need_$need") == function ]] || die "unknown need '$need': build, run, test, container, ci"
+    [[ $(type -t "need_$need") == function ]] || die "unknown need '$need': build, run, test, python, container, ci"
 done
 # Debian's packages first, all in one go; programs built from source after them.
 for need in "$@"; do
-    case $need in build | run | container) "need_$need" ;; esac
+    case $need in build | run | python | container) "need_$need" ;; esac
 done
 install_packages
 for need in "$@"; do
-    case $need in test | ci) "need_$need" ;; esac
+    case $need in
+        test | ci) "need_$need" ;;
+        python) virtual_environment ;;
+    esac
 done

@@ -13,7 +13,7 @@ readonly container_tests='test(/(^|::)container(_|::)/)'
 nextest=(--workspace --locked)
 if in_ci; then nextest+=(--profile ci); fi
 
-scripts/setup.sh build run test
+scripts/setup.sh build run test python
 # With the tests' features, so that programs and tests share one build.
 phase "build" cargo build --workspace --locked --lib --bins --tests --examples
 

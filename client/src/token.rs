@@ -72,6 +72,9 @@ fn encoded(bytes: &[u8]) -> usize {
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

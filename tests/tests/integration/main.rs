@@ -25,6 +25,7 @@ mod mistakes;
 mod ops;
 mod pin;
 mod processes;
+mod python;
 mod restarts;
 mod secrets;
 mod services;
