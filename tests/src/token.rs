@@ -68,6 +68,21 @@ impl Token {
         assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     }
 
+    /// Has the module list all mechanisms but these from its next start on; none, to list all again.
+    ///
+    /// # Panics
+    /// If SoftHSM's configuration cannot be written.
+    pub fn withhold_mechanisms(&self, mechanisms: &[&str]) {
+        let conf = fs::read_to_string(&self.soft_hsm.conf).expect("SoftHSM's configuration");
+        let kept = conf.lines().filter(|line| !line.starts_with("slots.mechanisms"));
+        let mut conf: String = kept.map(|line| format!("{line}\n")).collect();
+        if !mechanisms.is_empty() {
+            // SoftHSM 2.6.1 overlooks the first name after the minus sign.
+            conf.push_str(&format!("slots.mechanisms = -NONE,{}\n", mechanisms.join(",")));
+        }
+        fs::write(&self.soft_hsm.conf, conf).expect("SoftHSM's configuration");
+    }
+
     /// The user PIN.
     ///
     /// # Panics

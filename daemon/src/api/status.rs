@@ -126,7 +126,10 @@ fn device_status(worker: &Arc<Worker>, inside: bool) -> DeviceStatus {
         State::Ready(ready) => {
             status.description = ready.description.clone();
             status.sessions = ready.sessions;
-            let told = ready.lacking.iter().chain(&ready.unproven).cloned();
+            let lacking = ready.lacking.iter();
+            let lacking =
+                lacking.map(|l| format!("issuer {} gets no keys: {}", l.issuer, l.missing));
+            let told = lacking.chain(ready.unproven.iter().cloned());
             status.detail = told.chain(ready.keys.defects()).collect::<Vec<_>>().join("; ");
             DeviceState::Ready
         }

@@ -20,6 +20,10 @@ pub trait KeyOps: Send + Sync {
     /// Length of the handle of a new key in `device`, in bytes: not all devices keep long ones.
     fn handle_bytes(&self, device: &str) -> usize;
 
+    /// Why `device` is known not to be able to make keys for `issuer`; `None` where it can, or does not
+    /// say.
+    fn lacking(&self, device: &str, issuer: &IssuerName) -> Option<KeyOpsError>;
+
     /// Makes a key pair for `issuer` under `handle`, and shows it as the device does.
     fn generate(
         &self,
@@ -109,6 +113,10 @@ async fn generate(
     if keyset.leftovers.len() >= keyset.leftovers_allowed {
         let last = keyset.leftovers.last().map(|last| last.reason.clone()).unwrap_or_default();
         return Err(ApplyError::GivenUp(keyset.leftovers.len(), last));
+    }
+    // What cannot come to anything is no attempt: it leaves nothing behind.
+    if let Some(lacking) = ops.lacking(device, &keyset.issuer) {
+        return Err(lacking.into());
     }
     let handle = fresh_handle(&keyset, ops.handle_bytes(device));
     let now = clock::wall();

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use mintwarden_hsm_config::device::Device;
 use mintwarden_worker::{
     IssuerName,
-    device::{DeviceKey, KeyHandle},
+    device::{Cause, DeviceKey, KeyHandle},
     jwk::PublicJwk,
     wire::{Answer, Ask, Generate, KeyReport, List, Refused, Sign, SignOutcome, Signed},
 };
@@ -168,6 +168,16 @@ fn device_key(report: KeyReport) -> DeviceKey {
 impl KeyOps for Workers {
     fn handle_bytes(&self, device: &str) -> usize {
         self.get(device).map_or(KeyHandle::RANDOM_LEN, |worker| worker.handle_bytes)
+    }
+
+    fn lacking(&self, device: &str, issuer: &IssuerName) -> Option<KeyOpsError> {
+        let State::Ready(ready) = self.get(device)?.state() else { return None };
+        let lacking = ready.lacking.iter().find(|lacking| lacking.issuer == issuer.as_str())?;
+        Some(KeyOpsError {
+            device: device.to_owned(),
+            reason: Cause::MechanismMissing.as_str().into(),
+            detail: lacking.missing.clone(),
+        })
     }
 
     async fn generate(

@@ -7,7 +7,7 @@ use std::{
 
 use mintwarden_worker::{
     device::Verdict,
-    wire::{Refused, SupportReport, WorkerHello},
+    wire::{Lacking, Refused, SupportReport, WorkerHello},
 };
 use tokio::sync::watch;
 
@@ -66,8 +66,8 @@ pub struct Ready {
     pub description: String,
     /// Sessions that sign in parallel.
     pub sessions: u32,
-    /// Issuers that the device cannot serve, in words.
-    pub lacking: Vec<String>,
+    /// Issuers whose keys the device cannot make, with what is missing.
+    pub lacking: Vec<Lacking>,
     /// The keys in the device, and which of them must not be used (I1).
     pub keys: Keys,
     /// What the device does not show of good keys, and its configuration excuses.

@@ -164,7 +164,8 @@ async fn read_all(
         return "a worker of another build";
     }
     for lacking in &hello.lacking {
-        tracing::error!(device, lacking, "the device cannot serve an issuer");
+        let (issuer, missing) = (&lacking.issuer, &lacking.missing);
+        tracing::error!(device, issuer, missing, "the device cannot make an issuer's keys");
     }
     for key in &hello.keys {
         if let Some(unfit) = &key.unfit {

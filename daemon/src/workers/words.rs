@@ -1,7 +1,7 @@
 //! What a worker says in words, before anybody reads it: a lying worker fills neither log, status nor
 //! store, and puts no words of its own where callers expect stable ones.
 
-use mintwarden_worker::wire::{Refused, WorkerHello};
+use mintwarden_worker::wire::{Lacking, Refused, SupportReport, WorkerHello};
 
 /// Bound on one text, bytes.
 const MAX_TEXT: usize = 1024;
@@ -45,9 +45,21 @@ pub(super) fn hello(hello: WorkerHello) -> WorkerHello {
     WorkerHello {
         unusable: hello.unusable.map(refused),
         description: cut(hello.description),
-        lacking: defects(hello.lacking),
+        lacking: few(hello.lacking, |l| Lacking { issuer: cut(l.issuer), missing: cut(l.missing) }),
+        unproven: defects(hello.unproven),
+        support: few(hello.support, |told| SupportReport {
+            generates: cut(told.generates),
+            signs: cut(told.signs),
+            missing: cut(told.missing),
+            ..told
+        }),
         ..hello
     }
+}
+
+/// The first of many facts, each `cut`.
+fn few<T>(facts: Vec<T>, cut: impl Fn(T) -> T) -> Vec<T> {
+    facts.into_iter().take(MAX_DEFECTS).map(cut).collect()
 }
 
 #[cfg(test)]

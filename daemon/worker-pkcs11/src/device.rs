@@ -1,6 +1,6 @@
 //! A PKCS#11 token as a [`Device`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use cryptoki::{
     object::{Attribute, ObjectHandle},
@@ -27,6 +27,9 @@ use crate::{
     session::SigningSession,
     token,
 };
+
+/// What making an RSA key may take beyond the bound on other calls. The server waits two minutes.
+const RSA_PATIENCE: Duration = Duration::from_secs(90);
 
 /// A PKCS#11 token that this process is logged in to.
 ///
@@ -173,7 +176,10 @@ impl Device for Pkcs11Device {
                 return Err(DeviceError::new(Cause::KeyUnusable, Remedy::Refuse, detail));
             }
             let (public, private) = (&template.public, &template.private);
-            watch::call(|| session.generate_key_pair(&mechanism, public, private))
+            // Prime numbers take their time: tens of seconds in some HSMs.
+            let patience = if key.rsa_bits().is_some() { RSA_PATIENCE } else { Duration::ZERO };
+            let make = || session.generate_key_pair(&mechanism, public, private);
+            watch::call_with_patience(patience, make)
                 .map_err(|error| fault("generating a key pair", &error))?;
             pair::find(session, id, &quirks)?.ok_or_else(|| {
                 let detail = format!("the pair {id:?} was generated, but is not to be found");

@@ -44,6 +44,15 @@ pub fn call<T>(call: impl FnOnce() -> T) -> T {
     call()
 }
 
+/// Makes one call that may take `extra` longer than others before it counts as hung.
+pub fn call_with_patience<T>(extra: Duration, call: impl FnOnce() -> T) -> T {
+    self::call(|| {
+        let extra = u64::try_from(extra.as_millis()).unwrap_or(u64::MAX / 2);
+        OWN.with(|own| own.get().map(|own| own.fetch_add(extra, Ordering::AcqRel)));
+        call()
+    })
+}
+
 /// How long the longest of the calls under way has been running; zero where there is none.
 pub(crate) fn longest() -> Duration {
     let now = now();
@@ -81,6 +90,14 @@ mod tests {
     fn the_longest_call_under_way_is_seen_from_outside() {
         assert_eq!(longest(), Duration::ZERO);
         assert_eq!(call(|| 7), 7);
+        assert_eq!(longest(), Duration::ZERO, "it came back");
+        let patient = call_with_patience(Duration::from_secs(3600), || {
+            while now() == 0 {
+                thread::yield_now();
+            }
+            longest()
+        });
+        assert_eq!(patient, Duration::ZERO, "within its patience");
         assert_eq!(longest(), Duration::ZERO, "it came back");
         let (release, released) = mpsc::channel::<()>();
         let hung = thread::spawn(move || call(|| call(|| released.recv())));

@@ -2,8 +2,8 @@
 //! shares no code with the appliance.
 
 use mintwarden_client::api;
-use mintwarden_tests::{Appliance, DEVICE, ISSUER, claims};
-use toml::{Table, Value, toml};
+use mintwarden_tests::{Appliance, DEVICE, claims, eventually};
+use toml::{Table, toml};
 
 /// Algorithm, configured size of an RSA key, `kty` and `crv` of its JWK, bytes of a signature.
 type Case = (&'static str, Option<i64>, &'static str, Option<&'static str>, usize);
@@ -93,32 +93,43 @@ async fn i3_keys_of_issuers_with_one_type_of_key_are_not_mixed_up() {
     assert!(old.verify(&token).is_err());
 }
 
-/// Sets a key of the first device.
-fn device(config: &mut Table, key: &str, value: impl Into<Value>) {
-    let devices = config["device"].as_array_mut().unwrap();
-    devices[0].as_table_mut().unwrap().insert(key.into(), value.into());
-}
-
 #[tokio::test]
-async fn a_device_that_keeps_short_ids_and_hashes_itself_needs_configuration_alone() {
+async fn i7_an_algorithm_that_the_device_lacks_costs_its_issuer_alone_and_leaves_nothing_behind() {
     let mut appliance = Appliance::softhsm()
-        .with_issuer(toml! { algorithm = "PS256"
+        .with_issuer(toml! { name = "ed"
+        algorithm = "EdDSA" })
+        .with_issuer(toml! { name = "rsa"
+        algorithm = "RS256"
         rsa_bits = 2048 })
-        .with(|config| {
-            device(config, "model", "generic");
-            device(
-                config,
-                "quirks",
-                toml! { id_bytes = 2
-                hashing = "inside"
-                omit = ["CKA_DERIVE", "CKA_WRAP"] },
-            );
-        })
-        .start_initialised()
-        .await;
-    appliance.stop().await;
+        .prepare();
+    appliance.token().withhold_mechanisms(&["CKM_EDDSA", "CKM_RSA_PKCS"]);
     appliance.start().await;
-    let token = appliance.client().issuer(ISSUER).sign(claims::trade(1)).await.unwrap();
-    appliance.verifier(ISSUER).await.verify(&token).unwrap();
+    let status = appliance.until_device(DEVICE, api::DeviceState::Ready).await;
+    let missing = "issuer ed gets no keys: EdDSA needs CKM_EDDSA (not listed) to sign";
+    assert!(status.detail.contains(missing), "{}", status.detail);
+    assert!(!status.detail.contains("issuer rsa"), "hashing inside will do: {}", status.detail);
+
+    let error = appliance.custodian().init("ed", "a test").await.unwrap_err().to_string();
+    for part in ["MECHANISM_MISSING", "CKM_EDDSA", "CKM_RSA_PKCS_KEY_PAIR_GEN"] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    appliance.init("rsa").await;
+    let token = appliance.client().issuer("rsa").sign(claims::trade(1)).await.unwrap();
+    appliance.verifier("rsa").await.verify(&token).unwrap();
+
+    // With the mechanism the work goes on by itself, as if nothing had been.
+    appliance.stop().await;
+    appliance.token().withhold_mechanisms(&[]);
+    appliance.start().await;
+    let kids = eventually("the issuer has its keys", async || {
+        let kids = appliance.kids("ed").await;
+        (kids.len() == 2 && kids.iter().all(|kid| !kid.is_empty())).then_some(kids)
+    })
+    .await;
+    let token = appliance.client().issuer("ed").sign(claims::trade(1)).await.unwrap();
+    assert_eq!(appliance.verifier("ed").await.verify(&token).unwrap().kid, kids[0]);
+    let status = appliance.status().await;
+    let issuer = status.issuers.iter().find(|issuer| issuer.name == "ed").unwrap();
+    assert_eq!(issuer.alarms, Vec::<String>::new());
     appliance.stop().await;
 }

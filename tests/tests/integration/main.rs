@@ -22,6 +22,7 @@ mod limits;
 mod linkage;
 mod load;
 mod mistakes;
+mod modules;
 mod ops;
 mod pin;
 mod processes;

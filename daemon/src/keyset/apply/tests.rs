@@ -80,6 +80,10 @@ impl KeyOps for Bench {
         self.handle_bytes.unwrap_or(KeyHandle::RANDOM_LEN)
     }
 
+    fn lacking(&self, _device: &str, _issuer: &IssuerName) -> Option<KeyOpsError> {
+        None
+    }
+
     async fn generate(
         &self,
         device: &str,

@@ -17,8 +17,8 @@ use crate::{
     },
     setup::Setup,
     wire::{
-        Answer, Ask, BUILD, Generate, KeyFitness, KeyReport, List, Listed, Probed, Refused, Sign,
-        WorkerHello,
+        Answer, Ask, BUILD, Generate, KeyFitness, KeyReport, Lacking, List, Listed, Probed,
+        Refused, Sign, WorkerHello,
     },
 };
 
@@ -44,8 +44,8 @@ impl Manager {
         let keys = Arc::new(KeyTable::new(&setup.profiles));
         // Issuers that the device cannot serve are told, and cost the others nothing.
         let lacking = |profile: &Profile| {
-            let error = device.supports(profile.key).err()?;
-            Some(format!("issuer {}: {error}", profile.issuer))
+            let missing = device.supports(profile.key).err()?.detail;
+            Some(Lacking { issuer: profile.issuer.to_string(), missing })
         };
         let mut hello = WorkerHello {
             build: BUILD.to_owned(),

@@ -127,6 +127,8 @@ impl FromWorker {
     pub fn read(frame: Bytes) -> Result<Self, MessageError> {
         at_most(MAX_KEYS, "lacking mechanisms", &frame, &[2, 6])?;
         at_most(MAX_KEYS, "keys", &frame, &[2, 7])?;
+        at_most(MAX_KEYS, "unproven attributes", &frame, &[2, 8])?;
+        at_most(MAX_KEYS, "kinds of key", &frame, &[2, 9])?;
         at_most(MAX_ITEMS, "items", &frame, &[3, 3])?;
         at_most(MAX_KEYS, "keys", &frame, &[4, 1])?;
         at_most(MAX_KEYS, "defects", &frame, &[4, 1, 4])?;
@@ -179,9 +181,9 @@ pub struct WorkerHello {
     /// How many sessions sign in parallel.
     #[prost(uint32, tag = "5")]
     pub sessions: u32,
-    /// Issuers that the device cannot serve, for people.
-    #[prost(string, repeated, tag = "6")]
-    pub lacking: Vec<String>,
+    /// Issuers whose keys the device cannot make.
+    #[prost(message, repeated, tag = "6")]
+    pub lacking: Vec<Lacking>,
     /// All keys with a Mintwarden label, and which of them must not be used (I1).
     #[prost(message, repeated, tag = "7")]
     pub keys: Vec<KeyFitness>,
@@ -191,6 +193,17 @@ pub struct WorkerHello {
     /// Which kinds of key the device can make and use: each of them once.
     #[prost(message, repeated, tag = "9")]
     pub support: Vec<SupportReport>,
+}
+
+/// An issuer whose keys the device cannot make.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Lacking {
+    /// The issuer.
+    #[prost(string, tag = "1")]
+    pub issuer: String,
+    /// What is missing, for people.
+    #[prost(string, tag = "2")]
+    pub missing: String,
 }
 
 /// Whether a key may sign.
