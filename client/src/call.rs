@@ -1,9 +1,9 @@
 //! A call's way: an endpoint, an attempt, and where it failed another one, within the caller's
 //! deadline and the client's retry budget.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use tokio::time::{self, Instant};
+use tokio::time::{self, Instant, error::Elapsed};
 use tonic::{Code, Request, Response, Status};
 use tower::retry::budget::{Budget as _, TpsBudget};
 
@@ -250,12 +250,10 @@ impl Caller {
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let begun = clock::now();
-        let patience = patience(call, lease, call.deadline.saturating_duration_since(begun));
         let endpoint = self.pool.name(lease.endpoint);
         let mut request = Request::new(message);
-        // The appliance is told how long its answer is waited for.
-        request.set_timeout(patience);
-        let answer = time::timeout(patience, send(lease.connection.clone(), request)).await;
+        request.set_timeout(call.deadline.saturating_duration_since(begun));
+        let answer = self.patiently(call, lease, send(lease.connection.clone(), request)).await;
         let result = match answer {
             Ok(Ok(response)) => Ok(response.into_inner()),
             // The appliance watches the deadline too, and may come first.
@@ -263,7 +261,10 @@ impl Caller {
                 Err(Error::DeadlineExceeded)
             }
             Ok(Err(status)) => Err(status::to_error(status, endpoint)),
-            Err(_) => Err(Arc::new(TransportError::silent(endpoint.clone(), patience)).into()),
+            Err(_) => {
+                let waited = clock::now().saturating_duration_since(begun);
+                Err(Arc::new(TransportError::silent(endpoint.clone(), waited)).into())
+            }
         };
         if let Some(observer) = self.pool.observer() {
             observer.call(&observe::Call {
@@ -274,6 +275,34 @@ impl Caller {
             });
         }
         result
+    }
+
+    /// Waits for an answer until the deadline, or until half of the time has passed and another
+    /// endpoint would take the call; of what was set aside until now no longer than needed to tell.
+    async fn patiently<T>(
+        &self,
+        call: &Call<'_>,
+        lease: &Lease,
+        answer: impl Future<Output = T>,
+    ) -> Result<T, Elapsed> {
+        let mut answer = pin!(answer);
+        loop {
+            let left = clock::left(call.deadline);
+            let patience = match (call.repeatable, lease.is_probe) {
+                (false, _) => left,
+                (true, true) => left.min(SILENCE),
+                (true, false) => left.min(SILENCE.max(left / 2)),
+            };
+            let elapsed = match time::timeout(patience, &mut answer).await {
+                Ok(answer) => return Ok(answer),
+                Err(elapsed) => elapsed,
+            };
+            let now = clock::now();
+            let late = now >= call.deadline;
+            if late || self.pool.has_other(self.route(call), lease.endpoint, now) {
+                return Err(elapsed);
+            }
+        }
     }
 
     /// Sets aside what is to blame. Answers how long this call has to wait apart from that.
@@ -307,16 +336,6 @@ impl Caller {
 
     fn may_try(&self, attempts: u32) -> bool {
         self.settings.max_attempts.is_none_or(|most| attempts < most)
-    }
-}
-
-/// How long to wait for an answer before another endpoint is asked: a call that has to end here gets
-/// all the time there is.
-fn patience(call: &Call<'_>, lease: &Lease, left: Duration) -> Duration {
-    match (call.repeatable && lease.has_alternative, lease.is_probe) {
-        (false, _) => left,
-        (true, true) => left.min(SILENCE),
-        (true, false) => left.min(SILENCE.max(left / 2)),
     }
 }
 

@@ -36,7 +36,6 @@ pub(crate) struct Outage {
 /// What one look over all endpoints has found.
 struct Survey {
     best: Option<usize>,
-    usable: usize,
     connecting: bool,
     /// To be connected to; their links say so already.
     due: Vec<usize>,
@@ -63,7 +62,6 @@ impl Pool {
                 pool: self.clone(),
                 endpoint,
                 connection,
-                has_alternative: survey.usable > 1,
                 is_probe: health.use_it(now),
                 generation: links.each[endpoint].generation,
                 epoch: health.epoch(),
@@ -77,6 +75,16 @@ impl Pool {
             (None, outage) => Choice::Wait { until: outage.map(|outage| outage.until) },
         }
     }
+
+    /// Whether another endpoint than this would take a call now.
+    pub(crate) fn has_other(&self, route: &Route, than: usize, now: Instant) -> bool {
+        let health = route.lock();
+        let mut links = self.lock();
+        let survey = survey(&mut links, &health, Some(than), now, now);
+        drop((health, links));
+        self.connect(&survey.due);
+        survey.best.is_some_and(|best| best != than)
+    }
 }
 
 /// Looks at all endpoints. Those that it is time to connect to are marked as being connected to.
@@ -87,14 +95,12 @@ fn survey(
     now: Instant,
     since: Instant,
 ) -> Survey {
-    let mut survey =
-        Survey { best: None, usable: 0, connecting: false, due: Vec::new(), outage: None };
+    let mut survey = Survey { best: None, connecting: false, due: Vec::new(), outage: None };
     let mut least = None;
     let (count, first) = (links.each.len(), links.next);
     for endpoint in (0..count).map(|step| (first + step) % count) {
         match (links.each[endpoint].state(now), health[endpoint].standing(now)) {
             (LinkState::Up, Standing::Well | Standing::Due) => {
-                survey.usable += 1;
                 let load = (avoid == Some(endpoint), links.each[endpoint].calls);
                 if least.is_none_or(|least| load < least) {
                     (least, survey.best) = (Some(load), Some(endpoint));

@@ -55,8 +55,6 @@ pub(crate) struct Lease {
     pool: Arc<Pool>,
     pub(crate) endpoint: usize,
     pub(crate) connection: Connection,
-    /// Whether another endpoint could take this call too.
-    pub(crate) has_alternative: bool,
     /// Whether the endpoint was set aside until now.
     pub(crate) is_probe: bool,
     generation: u64,

@@ -211,6 +211,21 @@ async fn an_endpoint_that_hangs_costs_half_of_one_deadline() {
 }
 
 #[tokio::test]
+async fn a_call_that_hangs_finds_an_endpoint_that_was_not_there_when_it_began() {
+    let two = Two::sockets();
+    server::serve(&two.sockets[0], two.seen[0].clone());
+    two.seen[0].hold();
+    let client = two.client().connect().await.unwrap();
+    let call = tokio::spawn(async move {
+        client.issuer("payments-tts").sign_within("{}", Duration::from_secs(4)).await
+    });
+    two.seen[0].arrived(1).await;
+    server::serve(&two.sockets[1], two.seen[1].clone());
+    call.await.unwrap().unwrap();
+    assert_eq!(two.batches(), [1, 1]);
+}
+
+#[tokio::test]
 async fn a_server_that_goes_is_left_and_found_again() {
     let two = Two::sockets();
     let first = server::serve_apart(&two.sockets[0], two.seen[0].clone());
