@@ -43,6 +43,7 @@ fn answer() -> FromWorker {
             kid: "k".repeat(43),
             protected_header: "h".repeat(120),
             items: vec![item; BATCH],
+            queued_us: 100,
         })),
     }
 }

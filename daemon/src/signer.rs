@@ -1,6 +1,8 @@
 //! The hot path: one batch of claims in, signatures out.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
+mod account;
+
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mintwarden_worker::{
@@ -10,14 +12,16 @@ use mintwarden_worker::{
     wire::{OVERLOADED, Refusal, Sign, SignOutcome, Signature, Signed},
 };
 
+use self::account::Account;
 use crate::{
     admission::{Admission, Inadmissible},
-    clock::{Deadline, Stopwatch},
+    clock::Deadline,
     identity::Caller,
     keyset::{
         Key, MadeKey,
         live::{LiveIssuer, Snapshot},
     },
+    telemetry::metrics::Metrics,
     workers::{Reason, SignedOnWire, State, WorkerError, Workers},
 };
 
@@ -54,8 +58,8 @@ pub struct SignedBatch {
 /// What became of one payload.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// The raw JWS signature.
-    Signature(Bytes),
+    /// The raw JWS signature, and the facts of what it signs.
+    Signature(Signature),
     /// The profile refuses it.
     Refused(Refusal),
     /// Its time was over before its turn came.
@@ -89,15 +93,22 @@ pub enum SignError {
 /// Signs batches.
 #[derive(Debug)]
 pub struct Signer {
-    admission: Admission,
+    admission: Arc<Admission>,
     workers: Arc<Workers>,
+    metrics: Arc<Metrics>,
 }
 
 impl Signer {
     /// A signer over these workers.
     #[must_use]
-    pub fn new(admission: Admission, workers: Arc<Workers>) -> Self {
-        Self { admission, workers }
+    pub fn new(admission: Arc<Admission>, workers: Arc<Workers>, metrics: Arc<Metrics>) -> Self {
+        Self { admission, workers, metrics }
+    }
+
+    /// The room that there is.
+    #[must_use]
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
     }
 
     /// Admits a batch, has it checked and signed, verifies what came back, and releases it.
@@ -105,26 +116,28 @@ impl Signer {
     /// # Errors
     /// [`SignError`], where nothing of the batch was signed. Single refusals are outcomes.
     pub async fn sign(&self, batch: Batch) -> Result<SignedBatch, SignError> {
-        let mut log = BatchLog::start(&batch);
-        let outcome = self.sign_logged(&batch, &mut log).await;
-        log.finish(&outcome);
+        let metrics = self.metrics.signing.of(batch.issuer.config.name());
+        let mut account = Account::open(&batch, metrics);
+        let outcome = self.sign_accounted(&batch, &mut account).await;
+        account.close(&outcome);
         outcome
     }
 
-    async fn sign_logged(
+    async fn sign_accounted(
         &self,
         batch: &Batch,
-        log: &mut BatchLog,
+        account: &mut Account<'_>,
     ) -> Result<SignedBatch, SignError> {
         let permit = self.admission.admit(batch.issuer.config.name(), &batch.claims)?;
         let snapshot = batch.issuer.snapshot().ok_or(SignError::NotInitialised)?;
         let (key, made) = self.choose(&batch.issuer, &snapshot)?;
         let worker = self.workers.get(&key.device).ok_or_else(no_device)?;
+        account.admitted(&key.device);
         let SignedOnWire { signed, source, permit: _until_release } =
             worker.sign(ask(batch, key), permit, batch.deadline).await?;
-        log.signed();
+        account.signed(Duration::from_micros(signed.queued_us));
         let verified = verify(signed, made, &batch.claims).await;
-        log.verified();
+        account.verified();
         let verified = verified.inspect_err(|error| {
             if let SignError::Untrue(why) = error {
                 source.distrust(why);
@@ -211,7 +224,7 @@ fn verify_blocking(
         |(item, payload): (mintwarden_worker::wire::SignItem, &Bytes)| match item.outcome {
             Some(SignOutcome::Signature(signature)) => {
                 verify_signature(&made.jwk, header.encoded(), payload, &signature)?;
-                Ok(Outcome::Signature(signature.signature))
+                Ok(Outcome::Signature(signature))
             }
             Some(SignOutcome::Refusal(refusal)) => known(refusal).map(Outcome::Refused),
             Some(SignOutcome::Expired(_)) => Ok(Outcome::Expired),
@@ -277,7 +290,20 @@ impl From<WorkerError> for SignError {
 }
 
 impl SignError {
-    /// The stable reason.
+    /// All stable reasons.
+    pub const REASONS: [&'static str; 9] = [
+        "NOT_INITIALISED",
+        "BATCH_EMPTY",
+        "TOO_MANY_ITEMS",
+        "TOO_MANY_BYTES",
+        "OVERLOADED",
+        "DEADLINE_EXCEEDED",
+        "DEVICE_UNAVAILABLE",
+        "KEY_CHANGED",
+        "DEVICE_FAULT",
+    ];
+
+    /// The stable reason, one of [`REASONS`](Self::REASONS).
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -294,87 +320,24 @@ impl SignError {
     }
 }
 
-/// One line per batch; no token content. Also for a batch whose caller hung up.
-struct BatchLog {
-    issuer: Arc<LiveIssuer>,
-    caller: Caller,
-    items: usize,
-    watch: Stopwatch,
-    device: Duration,
-    verify: Duration,
-    finished: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl BatchLog {
-    fn start(batch: &Batch) -> Self {
-        Self {
-            issuer: Arc::clone(&batch.issuer),
-            caller: batch.caller.clone(),
-            items: batch.claims.len(),
-            watch: Stopwatch::start(),
-            device: Duration::ZERO,
-            verify: Duration::ZERO,
-            finished: false,
-        }
+    #[test]
+    fn every_reason_is_listed() {
+        let reason = Reason { reason: "X".into(), detail: String::new() };
+        let all = [
+            SignError::NotInitialised,
+            Inadmissible::Empty.into(),
+            Inadmissible::TooManyItems(1).into(),
+            Inadmissible::TooManyBytes(1).into(),
+            Inadmissible::overloaded().into(),
+            SignError::Deadline,
+            SignError::Unavailable(reason),
+            SignError::KeyChanged,
+            SignError::Untrue("x"),
+        ];
+        assert_eq!(all.map(|error| error.reason()), SignError::REASONS);
     }
-
-    fn signed(&mut self) {
-        self.device = self.watch.lap();
-    }
-
-    fn verified(&mut self) {
-        self.verify = self.watch.lap();
-    }
-
-    fn finish(mut self, outcome: &Result<SignedBatch, SignError>) {
-        self.finished = true;
-        let (issuer, caller, items) = (self.issuer.config.name(), &self.caller, self.items);
-        let (device_us, verify_us) = (micros(self.device), micros(self.verify));
-        match outcome {
-            Ok(signed) => {
-                let (released, refusals) = count(&signed.outcomes);
-                let kid = &signed.kid;
-                tracing::info!(target: "batch", %issuer, %kid, %caller, items, released, refusals, device_us, verify_us);
-            }
-            Err(error) => {
-                let reason = error.reason();
-                tracing::warn!(target: "batch", %issuer, %caller, items, released = 0, reason, %error, device_us, verify_us);
-            }
-        }
-    }
-}
-
-impl Drop for BatchLog {
-    fn drop(&mut self) {
-        if !self.finished {
-            let (issuer, caller, items) = (self.issuer.config.name(), &self.caller, self.items);
-            let waited_us = micros(self.watch.lap());
-            tracing::warn!(target: "batch", %issuer, %caller, items, released = 0, reason = "CALLER_GONE", waited_us);
-        }
-    }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Signatures, and refusals by claim and rule, e.g. `exp/lifetime=2`.
-fn count(outcomes: &[Outcome]) -> (usize, String) {
-    let mut refusals: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    let mut released = 0;
-    for outcome in outcomes {
-        match outcome {
-            Outcome::Signature(_) => released += 1,
-            Outcome::Refused(refusal) => {
-                *refusals.entry((&refusal.claim, &refusal.rule)).or_default() += 1;
-            }
-            Outcome::Expired => *refusals.entry(("", "expired")).or_default() += 1,
-        }
-    }
-    let text = refusals.iter().fold(String::new(), |mut text, ((claim, rule), count)| {
-        let space = if text.is_empty() { "" } else { " " };
-        let _infallible = write!(text, "{space}{claim}/{rule}={count}");
-        text
-    });
-    (released, text)
 }

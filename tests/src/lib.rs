@@ -37,6 +37,7 @@ pub mod claims;
 pub mod container;
 pub mod ctl;
 pub mod http2;
+pub mod metrics;
 pub mod pki;
 pub mod process;
 pub mod programs;

@@ -17,8 +17,29 @@ const COME_BACK: Duration = Duration::from_millis(100);
 /// The room that there is for requests.
 #[derive(Debug)]
 pub struct Admission {
-    items: HashMap<IssuerName, Arc<Semaphore>>,
-    bytes: Arc<Semaphore>,
+    items: HashMap<IssuerName, Room>,
+    bytes: Room,
+}
+
+#[derive(Debug)]
+struct Room {
+    size: usize,
+    left: Arc<Semaphore>,
+}
+
+impl Room {
+    fn new(size: usize) -> Self {
+        Self { size, left: Arc::new(Semaphore::new(size)) }
+    }
+
+    fn take(&self, count: usize) -> Option<OwnedSemaphorePermit> {
+        let count = u32::try_from(count).ok()?;
+        Arc::clone(&self.left).try_acquire_many_owned(count).ok()
+    }
+
+    fn taken(&self) -> usize {
+        self.size.saturating_sub(self.left.available_permits())
+    }
 }
 
 /// Room taken by one batch, until this is dropped.
@@ -61,11 +82,23 @@ impl Admission {
     /// Room as configured.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let items = || Arc::new(Semaphore::new(config.limits.max_inflight_items));
+        let items = || Room::new(config.limits.max_inflight_items);
         Self {
             items: config.issuers.iter().map(|issuer| (issuer.name().clone(), items())).collect(),
-            bytes: Arc::new(Semaphore::new(config.limits.max_inflight_bytes)),
+            bytes: Room::new(config.limits.max_inflight_bytes),
         }
+    }
+
+    /// Items of an issuer under way.
+    #[must_use]
+    pub fn in_flight(&self, issuer: &IssuerName) -> usize {
+        self.items.get(issuer).map_or(0, Room::taken)
+    }
+
+    /// Bytes of claims under way.
+    #[must_use]
+    pub fn bytes_in_flight(&self) -> usize {
+        self.bytes.taken()
     }
 
     /// Lets a batch in.
@@ -88,10 +121,7 @@ impl Admission {
             return Err(Inadmissible::TooManyBytes(bytes));
         }
         let full = Inadmissible::overloaded;
-        let take = |room: &Arc<Semaphore>, count: usize| {
-            let count = u32::try_from(count).map_err(|_| full())?;
-            Arc::clone(room).try_acquire_many_owned(count).map_err(|_| full())
-        };
+        let take = |room: &Room, count| room.take(count).ok_or_else(full);
         let room = self.items.get(issuer).ok_or_else(full)?;
         Ok(Permit { _items: take(room, items)?, _bytes: take(&self.bytes, bytes)? })
     }

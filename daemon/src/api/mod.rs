@@ -1,6 +1,7 @@
 //! Thin edges: requests to domain calls, domain errors to statuses. Nothing is decided here.
 
 mod call;
+mod count;
 mod custodian;
 mod errors;
 mod gate;
@@ -25,10 +26,12 @@ use crate::{
     keyset::{live::LiveIssuer, steward::Steward},
     listen::LiveCertificates,
     signer::Signer,
+    telemetry::metrics::Metrics,
     workers::Workers,
 };
 
 pub use call::Peer;
+pub use count::count;
 pub use gate::gate;
 pub use http::router as http_router;
 pub use ops::router as ops_router;
@@ -50,6 +53,8 @@ pub struct App {
     pub certificates: Option<LiveCertificates>,
     /// Asks the launcher to start a parked device's worker again, forgetting its pending login.
     pub launcher: crate::launcher::control::Upward,
+    /// Counted where it happens.
+    pub metrics: Arc<Metrics>,
     /// Deadlines.
     pub limits: Limits,
     /// When the server started.

@@ -8,16 +8,24 @@ use http::{
     StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
+use prometheus_client::registry::Registry;
 
 use super::App;
-use crate::readiness;
+use crate::{readiness, telemetry::metrics};
 
-/// `/healthz`, `/readyz`.
-pub fn router(app: Arc<App>) -> Router {
+/// `/healthz`, `/readyz`, `/metrics`.
+pub fn router(app: Arc<App>, registry: Registry) -> Router {
+    let registry = Arc::new(registry);
     Router::new()
         .route("/healthz", get(async || text(StatusCode::OK, "ok\n".to_owned())))
         .route("/readyz", get(ready))
         .with_state(app)
+        .route("/metrics", get(move || async move { measured(&registry) }))
+}
+
+fn measured(registry: &Registry) -> impl IntoResponse + use<> {
+    let headers = [(CONTENT_TYPE, metrics::CONTENT_TYPE), (CACHE_CONTROL, "no-store")];
+    (headers, metrics::encode(registry))
 }
 
 /// One line per issuer: its name, and `ready` or why not. 200 if all are ready.

@@ -49,7 +49,7 @@ impl v1::signing_service_server::SigningService for Signing {
         match signed.outcomes.into_iter().next() {
             Some(Outcome::Signature(signature)) => {
                 let mut token = signed.protected_header;
-                for part in [&claims, &signature] {
+                for part in [&claims, &signature.signature] {
                     token.push('.');
                     URL_SAFE_NO_PAD.encode_string(part, &mut token);
                 }
@@ -106,7 +106,7 @@ impl v1::signing_service_server::SigningService for Signing {
 
 fn result(outcome: Outcome) -> SignResult {
     let outcome = match outcome {
-        Outcome::Signature(signature) => sign_result::Outcome::Signature(signature),
+        Outcome::Signature(signed) => sign_result::Outcome::Signature(signed.signature),
         Outcome::Refused(refusal) => sign_result::Outcome::Error(ItemError {
             code: Code::InvalidArgument.into(),
             reason: refusal.reason,

@@ -25,6 +25,8 @@ pub(super) struct File {
     pub(super) grant: Vec<Grant>,
     #[serde(default)]
     pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) metrics: Metrics,
 }
 
 #[derive(Deserialize)]
@@ -99,4 +101,10 @@ pub(super) struct Limits {
     pub(super) max_deadline: Option<String>,
     pub(super) drain: Option<String>,
     pub(super) handshake: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) workloads: Option<usize>,
 }

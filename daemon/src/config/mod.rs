@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest;
 use mintwarden_hsm_config::device::Device;
 use mintwarden_worker::{IssuerName, claims::Profile};
 
@@ -50,6 +51,18 @@ pub struct Config {
     pub grants: Vec<Grant>,
     /// Bounds (I9).
     pub limits: Limits,
+    /// What metrics tell apart.
+    pub metrics: Metrics,
+    /// SHA-256 of the file's text, hex: tells whether two servers run by the same.
+    pub digest: String,
+}
+
+/// What metrics tell apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// How many requesting workloads of an issuer are counted each for itself, beside those that its
+    /// `req_wl` lists.
+    pub workloads: usize,
 }
 
 /// Where to listen. At least one of `grpc` and `unix` is present.
@@ -226,7 +239,8 @@ impl Config {
     /// [`ConfigError`], naming file, key and remedy.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let file: file::File = toml::from_str(text).map_err(|e| ConfigError::syntax(path, &e))?;
-        resolve::resolve(file, path)
+        let digest = hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+        resolve::resolve(file, path, digest)
     }
 
     /// The issuer with this name.
@@ -241,4 +255,8 @@ impl Config {
         let uses = |issuer: &&Issuer| issuer.devices.iter().any(|device| device == name);
         self.issuers.iter().filter(uses).map(|issuer| issuer.profile.clone()).collect()
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -91,6 +91,18 @@ pub enum KeyState {
     Active,
 }
 
+impl KeyState {
+    /// The state's word, e.g. `pre-active`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Generating => "generating",
+            Self::PreActive => "pre-active",
+            Self::Active => "active",
+        }
+    }
+}
+
 /// An attempt that did not give a good key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

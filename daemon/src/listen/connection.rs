@@ -21,6 +21,7 @@ use tower::ServiceExt as _;
 use super::{
     Drain,
     answer::{Answer, Untaken},
+    causes::{End, NotLetIn},
     certificates::PeerTrust,
     door::Newcomer,
     socket::{Accepted, Endpoint},
@@ -29,6 +30,7 @@ use crate::{
     api::Peer,
     config::Limits,
     identity::{self, Caller, IdentityError},
+    telemetry::metrics,
 };
 
 /// Bound on the header of a request, bytes.
@@ -58,17 +60,6 @@ pub enum Protocol {
     Http,
 }
 
-/// Why the server ends a connection that its peer would have kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// A certificate of the peer's chain has ended.
-    CertificateExpired,
-    /// No authority that is trusted now vouches for the peer.
-    AuthorityGone,
-    /// A reader of keys has had its time.
-    Age,
-}
-
 #[derive(Clone)]
 pub(super) struct Settings {
     builder: Builder<TokioExecutor>,
@@ -76,10 +67,15 @@ pub(super) struct Settings {
     /// How long an answer may wait for its peer.
     take: Duration,
     max_age: Option<Duration>,
+    pub(super) metrics: Arc<metrics::Listener>,
 }
 
 impl Settings {
-    pub(super) fn new(protocol: Protocol, limits: &Limits) -> Self {
+    pub(super) fn new(
+        protocol: Protocol,
+        limits: &Limits,
+        metrics: Arc<metrics::Listener>,
+    ) -> Self {
         let mut builder = Builder::new(TokioExecutor::new());
         if protocol == Protocol::Grpc {
             builder = builder.http2_only();
@@ -104,7 +100,14 @@ impl Settings {
             .initial_stream_window_size(if grpc { 1 << 20 } else { 1 << 16 })
             .initial_connection_window_size(if grpc { 4 << 20 } else { 1 << 16 });
         let (handshake, take) = (limits.handshake, limits.max_deadline);
-        Self { builder, handshake, take, max_age: (!grpc).then_some(MAX_PUBLIC_AGE) }
+        Self { builder, handshake, take, max_age: (!grpc).then_some(MAX_PUBLIC_AGE), metrics }
+    }
+}
+
+impl Settings {
+    /// Counts who is not let in.
+    fn refusing<T>(&self, entering: io::Result<T>) -> io::Result<T> {
+        entering.inspect_err(|error| self.metrics.refused(NotLetIn::of(error)))
     }
 }
 
@@ -122,8 +125,9 @@ pub(super) async fn serve(
         (Accepted::Tcp(stream), Endpoint::Mutual { certificates, trust_domain, .. }) => {
             let mut certificates = certificates.follow();
             let tls = Arc::clone(&certificates.borrow_and_update().mutual);
-            let stream = newcomer.shaking(limit, handshake(tls, stream)).await?;
-            let _let_in = newcomer.enter(limit).await?;
+            let stream =
+                settings.refusing(newcomer.shaking(limit, handshake(tls, stream)).await)?;
+            let _let_in = settings.refusing(newcomer.enter(limit).await)?;
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
             let certified = chain
                 .first()
@@ -136,16 +140,17 @@ pub(super) async fn serve(
         }
         (Accepted::Tcp(stream), Endpoint::Public { certificates, .. }) => {
             let tls = Arc::clone(&certificates.now().public);
-            let stream = newcomer.shaking(limit, handshake(tls, stream)).await?;
-            let _let_in = newcomer.enter(limit).await?;
+            let stream =
+                settings.refusing(newcomer.shaking(limit, handshake(tls, stream)).await)?;
+            let _let_in = settings.refusing(newcomer.enter(limit).await)?;
             requests(stream, settings, router, None, pending(), drain).await
         }
         (Accepted::Tcp(stream), _) => {
-            let _let_in = newcomer.enter(limit).await?;
+            let _let_in = settings.refusing(newcomer.enter(limit).await)?;
             requests(stream, settings, router, None, pending(), drain).await
         }
         (Accepted::Unix(stream), _) => {
-            let _let_in = newcomer.enter(limit).await?;
+            let _let_in = settings.refusing(newcomer.enter(limit).await)?;
             let peer = Peer(Ok(Caller::Unix(stream.peer_cred()?.uid())));
             requests(stream, settings, router, Some(peer), pending(), drain).await
         }
@@ -210,13 +215,16 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
         // HTTP has no limit of its own on a peer that says nothing at all.
         () = silence(settings.handshake, opened, settings.max_age.is_some()) => {
+            settings.metrics.ended(End::Silent);
             Err(io::Error::new(io::ErrorKind::TimedOut, "no request came"))
         }
         () = untaken.overdue(settings.take) => {
+            settings.metrics.ended(End::Untaken);
             Err(io::Error::new(io::ErrorKind::TimedOut, "an answer was not taken"))
         }
         why = end(untrusted, settings.max_age) => {
             tracing::debug!(?why, "a connection is ended");
+            settings.metrics.ended(why);
             connection.as_mut().graceful_shutdown();
             // What still runs gets a moment, then the connection is cut.
             let _cut = tokio::time::timeout(GRACE, connection).await;

@@ -71,9 +71,9 @@ impl Newcomer {
     ) -> io::Result<T> {
         tokio::select! {
             shaken = tokio::time::timeout(limit, handshake) => {
-                shaken.map_err(|_| timed_out("the TLS handshake took too long"))?
+                shaken.map_err(|_| PutOut::TooLong)?
             }
-            () = self.give_way.notified() => Err(timed_out("it gave way to newer connections")),
+            () = self.give_way.notified() => Err(PutOut::GaveWay.into()),
         }
     }
 
@@ -81,16 +81,35 @@ impl Newcomer {
     pub(super) async fn enter(self, limit: Duration) -> io::Result<LetIn> {
         let room = Arc::clone(&self.door.room);
         let room = async { room.acquire_owned().await.map_err(io::Error::other) };
-        let late = |error: io::Error| match error.kind() {
-            io::ErrorKind::TimedOut => timed_out("there was no room for one more connection"),
+        let late = |error: io::Error| match PutOut::of(&error) {
+            Some(PutOut::TooLong) => PutOut::NoRoom.into(),
             _ => error,
         };
         Ok(LetIn { _room: self.shaking(limit, room).await.map_err(late)? })
     }
 }
 
-fn timed_out(why: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, why)
+/// Why a newcomer was put out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PutOut {
+    #[error("the TLS handshake took too long")]
+    TooLong,
+    #[error("it gave way to newer connections")]
+    GaveWay,
+    #[error("there was no room for one more connection")]
+    NoRoom,
+}
+
+impl PutOut {
+    pub(super) fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref().and_then(|inner| inner.downcast_ref()).copied()
+    }
+}
+
+impl From<PutOut> for io::Error {
+    fn from(why: PutOut) -> Self {
+        Self::new(io::ErrorKind::TimedOut, why)
+    }
 }
 
 impl Drop for Newcomer {

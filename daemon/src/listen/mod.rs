@@ -1,6 +1,7 @@
 //! Listeners: accept, authenticate, serve, and stop in order. One loop for every kind of socket.
 
 mod answer;
+mod causes;
 mod certificates;
 mod connection;
 mod door;
@@ -11,10 +12,11 @@ use std::{sync::Arc, time::Duration};
 use axum::Router;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::config::Limits;
+use crate::{config::Limits, telemetry::metrics};
 use door::Door;
 
 pub use answer::Keep;
+pub use causes::{End, NotLetIn};
 pub use certificates::{Certificates, CertificatesError, LiveCertificates};
 pub use connection::Protocol;
 pub use socket::Endpoint;
@@ -51,9 +53,10 @@ pub async fn serve(
     protocol: Protocol,
     limits: &Limits,
     drain: &Drain,
+    metrics: Arc<metrics::Listener>,
 ) {
     let door = Door::new(limits.max_connections);
-    let settings = connection::Settings::new(protocol, limits);
+    let settings = connection::Settings::new(protocol, limits, metrics);
     let endpoint = Arc::new(endpoint);
     loop {
         let accepted = tokio::select! {
@@ -73,6 +76,7 @@ pub async fn serve(
         let (router, drain) = (router.clone(), drain.clone());
         let connections = drain.connections.clone();
         connections.spawn(async move {
+            let _open = settings.metrics.accepted();
             let served =
                 connection::serve(accepted, newcomer, &endpoint, &settings, router, &drain).await;
             if let Err(error) = served {

@@ -6,6 +6,7 @@ mod upstream;
 
 use std::{collections::BTreeMap, io, process::ExitCode, sync::Arc};
 
+use axum::middleware;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -22,11 +23,17 @@ use crate::{
     config::{Config, ConfigError, EXIT_CONFIG},
     keyset::{live::LiveIssuer, steward::Steward},
     launcher::control::{Downward, Upward},
-    listen::{self, Certificates, CertificatesError, Drain, LiveCertificates, Protocol},
+    listen::{self, Certificates, CertificatesError, Drain, Endpoint, LiveCertificates, Protocol},
     readiness,
     signer::Signer,
     store::{Redb, StoreError},
-    telemetry,
+    telemetry::{
+        self,
+        metrics::{
+            Metrics, Registered,
+            observed::{self, Parts},
+        },
+    },
     workers::{Reason, Workers},
 };
 
@@ -131,32 +138,37 @@ async fn serve(
 ) -> Result<(), ServerError> {
     // From here on a signal is kept until it is heeded.
     let terminate = signal(SignalKind::terminate()).map_err(process)?;
-    let certificates = config
-        .tls
-        .clone()
-        .zip(certificates)
-        .map(|(files, first)| LiveCertificates::start(files, first));
-    let app = build(&config, launcher.clone(), certificates.clone()).await?;
+    let Registered { metrics, mut registry } = Registered::new(&config);
+    let certificates =
+        config.tls.clone().zip(certificates).map(|(files, first)| {
+            LiveCertificates::start(files, first, metrics.certificates.clone())
+        });
+    let app = build(&config, launcher.clone(), certificates.clone(), Arc::clone(&metrics)).await?;
+    observed::register(&mut registry, &config, parts(&app));
     let endpoints = Endpoints::bind(&config, certificates.as_ref()).await?;
     let addresses = endpoints.addresses(&config);
     let (health, health_service) = tonic_health::server::health_reporter();
     let routes = api::grpc_routes(&app, health_service).map_err(process)?;
+    let routes = routes.layer(middleware::from_fn_with_state(Arc::clone(&app), api::count));
     let drain = Drain::default();
     for endpoint in endpoints.grpc {
+        let name = if matches!(endpoint, Endpoint::Unix(_)) { "unix" } else { "grpc" };
+        let metrics = Arc::new(metrics.listeners.of(name));
         let (routes, limits, drain) = (routes.clone(), config.limits.clone(), drain.clone());
         tokio::spawn(async move {
-            listen::serve(endpoint, routes, Protocol::Grpc, &limits, &drain).await;
+            listen::serve(endpoint, routes, Protocol::Grpc, &limits, &drain, metrics).await;
         });
     }
     let http = [
-        (endpoints.jwks, api::http_router(Arc::clone(&app))),
-        (endpoints.ops, api::ops_router(Arc::clone(&app))),
+        ("jwks", endpoints.jwks, api::http_router(Arc::clone(&app))),
+        ("ops", endpoints.ops, api::ops_router(Arc::clone(&app), registry)),
     ];
-    for (endpoint, router) in http {
+    for (name, endpoint, router) in http {
         let Some(endpoint) = endpoint else { continue };
+        let metrics = Arc::new(metrics.listeners.of(name));
         let (limits, drain) = (config.limits.clone(), drain.clone());
         tokio::spawn(async move {
-            listen::serve(endpoint, router, Protocol::Http, &limits, &drain).await;
+            listen::serve(endpoint, router, Protocol::Http, &limits, &drain, metrics).await;
         });
     }
     let unhealthy = CancellationToken::new();
@@ -178,6 +190,7 @@ async fn build(
     config: &Config,
     launcher: Upward,
     certificates: Option<LiveCertificates>,
+    metrics: Arc<Metrics>,
 ) -> Result<Arc<App>, ServerError> {
     let directory = config.state_dir.join("server");
     let store = Redb::open(&directory.join("keysets.redb"))?;
@@ -199,13 +212,29 @@ async fn build(
         access: Access::new(config),
         memory: Memory::new(config),
         issuers,
-        signer: Signer::new(Admission::new(config), Arc::clone(&workers)),
+        signer: Signer::new(
+            Arc::new(Admission::new(config)),
+            Arc::clone(&workers),
+            Arc::clone(&metrics),
+        ),
         workers,
         certificates,
         launcher,
+        metrics,
         limits: config.limits.clone(),
         started_at: clock::wall(),
     }))
+}
+
+/// What metrics look at.
+fn parts(app: &App) -> Parts {
+    Parts {
+        issuers: app.issuers.values().map(|(issuer, _)| Arc::clone(issuer)).collect(),
+        workers: Arc::clone(&app.workers),
+        admission: Arc::clone(app.signer.admission()),
+        certificates: app.certificates.clone(),
+        started_at: app.started_at,
+    }
 }
 
 /// Follows the launcher until it says stop, by signal or by being gone.

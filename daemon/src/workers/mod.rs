@@ -77,6 +77,13 @@ impl Workers {
         self.workers.get(device)
     }
 
+    /// All workers, by the names of their devices.
+    pub fn iter(&self) -> impl Iterator<Item = &Worker> {
+        let mut workers: Vec<_> = self.workers.values().map(|worker| &**worker).collect();
+        workers.sort_by(|a, b| a.device.cmp(&b.device));
+        workers.into_iter()
+    }
+
     /// Cuts all wires: the workers end.
     pub fn close(&self) {
         self.workers.values().for_each(|worker| worker.state.close());
@@ -313,6 +320,12 @@ impl Worker {
 }
 
 impl Ready {
+    /// Requests that the worker has not answered.
+    #[must_use]
+    pub fn open_requests(&self) -> usize {
+        self.wire.open_requests()
+    }
+
     /// Notes what a signed batch says of its key, where it says something against it.
     fn note_signed(&self, handle: &Bytes, signed: &Signed) {
         let failed = signed.items.iter().find_map(|item| match &item.outcome {

@@ -67,6 +67,10 @@ impl Wire {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn open_requests(&self) -> usize {
+        self.open().as_ref().map_or(0, HashMap::len)
+    }
+
     /// Asks, and waits for the answer until the deadline.
     pub(super) async fn ask(
         &self,

@@ -4,7 +4,10 @@
 //! implementation only translates calls, checks what comes back, and classifies errors by
 //! [`Remedy`].
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Serialize,
+    de::{IntoDeserializer as _, value::StrDeserializer},
+};
 
 use crate::{Algorithm, IssuerName, algorithm::KeySpec, jwk::PublicJwk, jws::SigningInput};
 
@@ -222,6 +225,13 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// The cause with this stable word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        let word: StrDeserializer<'_, serde::de::value::Error> = word.into_deserializer();
+        Self::deserialize(word).ok()
+    }
+
     /// The stable word, e.g. `TOKEN_ABSENT`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

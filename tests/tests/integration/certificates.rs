@@ -101,6 +101,9 @@ async fn half_written_files_keep_the_old_ones_in_use_and_are_an_alarm() {
     })
     .await;
     assert!(alarms[0].contains("tls.private_key"), "{alarms:?}");
+    let metrics = appliance.metrics().await;
+    assert_eq!(metrics.value("mintwarden_certificate_files_usable"), 0.0);
+    assert_eq!(metrics.value(r#"mintwarden_certificate_reloads_total{outcome="refused"}"#), 1.0);
     assert!(appliance.log().contains("older ones stay in use"));
     assert_eq!(served(&appliance).await, before);
     appliance.client().issuer(ISSUER).sign(claims::trade(1)).await.unwrap();
@@ -115,6 +118,9 @@ async fn half_written_files_keep_the_old_ones_in_use_and_are_an_alarm() {
     until_another_is_served(&appliance, &before).await;
     eventually("the alarm ends", async || appliance.status().await.alarms.is_empty().then_some(()))
         .await;
+    let metrics = appliance.metrics().await;
+    assert_eq!(metrics.value("mintwarden_certificate_files_usable"), 1.0);
+    assert_eq!(metrics.value(r#"mintwarden_certificate_reloads_total{outcome="taken"}"#), 1.0);
 }
 
 #[tokio::test]
@@ -161,6 +167,8 @@ async fn i2_connections_end_with_the_authority_that_vouched_for_them() {
     let refusal = refusal.await;
     assert!(refusal.contains("UnknownCA") || refusal.contains("DecryptError"), "{refusal}");
     sign(new).await.unwrap();
+    let cut = r#"mintwarden_connections_ended_total{listener="grpc",cause="authority_gone"}"#;
+    assert!(appliance.metrics().await.value(cut) >= 2.0);
     assert_eq!(spiffe("tts"), "spiffe://trust-domain.example/tts", "the same name, all along");
 }
 

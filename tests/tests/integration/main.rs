@@ -21,6 +21,7 @@ mod init;
 mod limits;
 mod linkage;
 mod load;
+mod metrics;
 mod mistakes;
 mod modules;
 mod ops;

@@ -11,7 +11,7 @@ use std::{
 
 use mintwarden_hsm_config::device::Device;
 
-use super::{Config, ConfigError, Limits, Listen, Tls, Users, file, fixed};
+use super::{Config, ConfigError, Limits, Listen, Metrics, Tls, Users, file, fixed};
 
 /// One file's directory and name, for paths and for errors.
 struct Context<'a> {
@@ -78,7 +78,11 @@ impl Context<'_> {
     }
 }
 
-pub(super) fn resolve(file: file::File, path: &Path) -> Result<Config, ConfigError> {
+pub(super) fn resolve(
+    file: file::File,
+    path: &Path,
+    digest: String,
+) -> Result<Config, ConfigError> {
     let base = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let base = base.parent().unwrap_or(Path::new("/")).to_owned();
     let cx = Context { file: path, base };
@@ -102,6 +106,10 @@ pub(super) fn resolve(file: file::File, path: &Path) -> Result<Config, ConfigErr
         issuers,
         grants,
         limits: resolve_limits(&cx, file.limits)?,
+        metrics: Metrics {
+            workloads: cx.bounded("metrics.workloads", file.metrics.workloads, 100, 0..=10_000)?,
+        },
+        digest,
     })
 }
 

@@ -9,6 +9,7 @@ use super::{Certificates, CertificatesError, files::Stamp};
 use crate::{
     clock::{self, UnixTime},
     config::Tls,
+    telemetry::metrics::Certificates as Metrics,
 };
 
 /// How often the files are looked at.
@@ -30,13 +31,13 @@ impl LiveCertificates {
     /// Files that have changed are taken over, all three together, once they have stood still from one
     /// look to the next. Files that cannot be used change nothing.
     #[must_use]
-    pub fn start(files: Tls, first: Certificates) -> Self {
-        let (live, watcher) = Self::watched(files, first);
+    pub fn start(files: Tls, first: Certificates, metrics: Metrics) -> Self {
+        let (live, watcher) = Self::watched(files, first, metrics);
         tokio::spawn(watch(watcher));
         live
     }
 
-    fn watched(files: Tls, first: Certificates) -> (Self, Watcher) {
+    fn watched(files: Tls, first: Certificates, metrics: Metrics) -> (Self, Watcher) {
         let (sender, current) = watch::channel(Arc::new(first));
         let problem = Arc::<ArcSwapOption<_>>::default();
         let watcher = Watcher {
@@ -45,6 +46,7 @@ impl LiveCertificates {
             judged: None,
             current: sender,
             problem: Arc::clone(&problem),
+            metrics,
         };
         (Self { current, problem }, watcher)
     }
@@ -133,6 +135,7 @@ struct Watcher {
     judged: Option<Stamp>,
     current: watch::Sender<Arc<Certificates>>,
     problem: Arc<ArcSwapOption<CertificatesError>>,
+    metrics: Metrics,
 }
 
 impl Watcher {
@@ -161,6 +164,7 @@ impl Watcher {
         let mended = self.problem.swap(None).is_some();
         if !new.same_as(&self.current.borrow()) {
             tracing::info!(server_until = new.server.not_after.0, "certificates taken over");
+            self.metrics.taken.inc();
             self.current.send_replace(Arc::new(new));
         } else if mended {
             tracing::info!("the certificate files are those in use again");
@@ -171,6 +175,7 @@ impl Watcher {
         let known = self.problem.load();
         if known.as_deref() != Some(&problem) {
             tracing::error!(%problem, "the certificate files cannot be used, older ones stay in use");
+            self.metrics.refused.inc();
             self.problem.store(Some(Arc::new(problem)));
         }
     }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::Certificates;
 use crate::{
     clock::{self, UnixTime},
-    listen::connection::End,
+    listen::causes::End,
 };
 
 /// A chain is checked again at least so often: the wall clock may be set, an intermediate may end.

@@ -1,7 +1,7 @@
 //! A batch under way: items are signed by whichever session is free, the last one answers.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,9 @@ pub(super) struct Batch {
     pub(super) id: u64,
     pub(super) key: Arc<Key>,
     claims: Vec<Bytes>,
+    arrived: Instant,
     expires: Instant,
+    queued: OnceLock<Duration>,
     outcomes: Mutex<Outcomes>,
 }
 
@@ -28,10 +30,12 @@ struct Outcomes {
 
 impl Batch {
     pub(super) fn new(id: u64, sign: Sign, key: Arc<Key>) -> Self {
-        let expires = clock::monotonic() + Duration::from_millis(sign.within_ms.into());
+        let arrived = clock::monotonic();
+        let expires = arrived + Duration::from_millis(sign.within_ms.into());
         let open = sign.claims.len();
         let outcomes = Mutex::new(Outcomes { items: vec![SignItem::default(); open], open });
-        Self { id, key, claims: sign.claims, expires, outcomes }
+        let queued = OnceLock::new();
+        Self { id, key, claims: sign.claims, arrived, expires, queued, outcomes }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -47,9 +51,11 @@ impl Batch {
         &self.claims[item]
     }
 
-    /// Whether nobody waits for the answer any more.
-    pub(super) fn expired(&self) -> bool {
-        clock::monotonic() >= self.expires
+    /// An item's turn has come: whether somebody still waits for the answer.
+    pub(super) fn turn_has_come(&self) -> bool {
+        let now = clock::monotonic();
+        self.queued.get_or_init(|| now - self.arrived);
+        now < self.expires
     }
 
     /// Settles one item, which the queue hands out once. The answer to the batch, if that was the
@@ -65,6 +71,10 @@ impl Batch {
             kid: self.key.kid.to_string(),
             protected_header: self.key.header.encoded().to_owned(),
             items: std::mem::take(&mut outcomes.items),
+            queued_us: self
+                .queued
+                .get()
+                .map_or(0, |queued| u64::try_from(queued.as_micros()).unwrap_or(u64::MAX)),
         }))
     }
 }

@@ -30,10 +30,10 @@ impl Signer {
 
     pub(super) fn run(mut self, queue: &Queue) {
         while let Some((batch, item)) = queue.pop() {
-            let outcome = if batch.expired() {
-                SignOutcome::Expired(Expired {})
-            } else {
+            let outcome = if batch.turn_has_come() {
                 self.sign(&batch.key, &batch, item)
+            } else {
+                SignOutcome::Expired(Expired {})
             };
             if let Some(answer) = batch.settle(item, outcome) {
                 self.replies.send(batch.id, answer);

@@ -285,6 +285,9 @@ pub struct Signed {
     /// One per payload, in the order of the request.
     #[prost(message, repeated, tag = "3")]
     pub items: Vec<SignItem>,
+    /// How long the batch waited for its first item's turn, microseconds.
+    #[prost(uint64, tag = "4")]
+    pub queued_us: u64,
 }
 
 /// One item of a batch.

@@ -28,7 +28,8 @@ impl Files {
 
     fn watched(&self) -> (LiveCertificates, Watcher) {
         let first = Certificates::load(&self.tls).expect("good files");
-        LiveCertificates::watched(self.tls.clone(), first)
+        let metrics = crate::telemetry::metrics::example().certificates.clone();
+        LiveCertificates::watched(self.tls.clone(), first, metrics)
     }
 
     /// A server's certificate that holds between these times.

@@ -1,0 +1,6 @@
+//! What operators see: logs and metrics.
+
+mod log;
+pub mod metrics;
+
+pub use log::init;
