@@ -8,6 +8,8 @@ use mintwarden_tests::{
 };
 use toml::{Table, Value, toml};
 
+const CKA_MODULUS_BITS: u64 = 0x121;
+const CKA_EC_PARAMS: u64 = 0x180;
 const CKA_LOCAL: u64 = 0x163;
 const CKA_NEVER_EXTRACTABLE: u64 = 0x164;
 const CKF_USER_PIN_INITIALIZED: u64 = 0x8;
@@ -138,4 +140,26 @@ async fn a_pin_flag_that_is_never_set_is_not_waited_for_where_a_quirk_says_so() 
     excused.start().await;
     excused.init(ISSUER).await;
     signs(&excused).await;
+}
+
+#[tokio::test]
+async fn another_key_than_the_one_asked_for_is_not_taken() {
+    let smaller = (CKA_MODULUS_BITS, 2048_u64.to_le_bytes().to_vec());
+    let p384 = (CKA_EC_PARAMS, vec![0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22]);
+    for (algorithm, (attribute, value), told) in [
+        (
+            "RS256",
+            smaller,
+            "the device did not make the key that was asked for: RS256 of 3072 bits",
+        ),
+        ("ES256", p384, "CKA_EC_PARAMS is not P-256"),
+    ] {
+        let issuer = Table::from_iter([("algorithm".to_owned(), algorithm.into())]);
+        let appliance = Appliance::softhsm().faulty().with_issuer(issuer).start().await;
+        let value = Some(Bytes(value));
+        let other = Action::Template { half: Half::Public, attribute, value };
+        appliance.faulty().add(on(Function::C_GenerateKeyPair).does(other)).unwrap();
+        let error = appliance.custodian().init(ISSUER, "a test").await.unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+    }
 }
