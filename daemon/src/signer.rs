@@ -1,6 +1,8 @@
 //! The hot path: one batch of claims in, signatures out.
 
 mod account;
+mod attempts;
+mod suspects;
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,9 +14,13 @@ use mintwarden_worker::{
     wire::{OVERLOADED, Refusal, Sign, SignOutcome, Signature, Signed},
 };
 
-use self::account::Account;
+use self::{
+    account::Account,
+    attempts::{Attempts, Setback},
+    suspects::Suspects,
+};
 use crate::{
-    admission::{Admission, Inadmissible},
+    admission::{Admission, Inadmissible, Permit},
     clock::Deadline,
     identity::Caller,
     keyset::{
@@ -22,7 +28,7 @@ use crate::{
         live::{LiveIssuer, Snapshot},
     },
     telemetry::metrics::Metrics,
-    workers::{Reason, SignedOnWire, State, WorkerError, Workers},
+    workers::{Ready, Reason, SignedOnWire, State, WorkerError, Workers},
 };
 
 /// Bound on the name of a claim in a refusal, bytes; the sentence around it may be as long again.
@@ -96,13 +102,14 @@ pub struct Signer {
     admission: Arc<Admission>,
     workers: Arc<Workers>,
     metrics: Arc<Metrics>,
+    suspects: Suspects,
 }
 
 impl Signer {
     /// A signer over these workers.
     #[must_use]
     pub fn new(admission: Arc<Admission>, workers: Arc<Workers>, metrics: Arc<Metrics>) -> Self {
-        Self { admission, workers, metrics }
+        Self { admission, workers, metrics, suspects: Suspects::default() }
     }
 
     /// The room that there is.
@@ -129,23 +136,64 @@ impl Signer {
         account: &mut Account<'_>,
     ) -> Result<SignedBatch, SignError> {
         let permit = self.admission.admit(batch.issuer.config.name(), &batch.claims)?;
-        let snapshot = batch.issuer.snapshot().ok_or(SignError::NotInitialised)?;
-        let (key, made) = self.choose(&batch.issuer, &snapshot)?;
-        let worker = self.workers.get(&key.device).ok_or_else(no_device)?;
-        account.admitted(&key.device);
-        let SignedOnWire { signed, source, permit: _until_release } =
-            worker.sign(ask(batch, key), permit, batch.deadline).await?;
+        // Held by every open request too, whatever becomes of its attempt (I9).
+        let permit = Arc::new(permit);
+        let mut attempts = Attempts::default();
+        loop {
+            let snapshot = batch.issuer.snapshot().ok_or(SignError::NotInitialised)?;
+            let chosen = self.choose(&batch.issuer, &snapshot, &attempts);
+            let (key, made) = chosen.map_err(|error| attempts.give_up(error))?;
+            let others = || self.other_takes_it(&batch.issuer, &snapshot, key, &attempts);
+            match self.attempt(batch, key, made, &permit, &others, account).await {
+                Ok(verified) => {
+                    still_active(&batch.issuer, key, made)?;
+                    // Here stands the audit log: nothing below this line happens before its record
+                    // is durable.
+                    return Ok(release(verified, made));
+                }
+                Err(setback) => {
+                    tracing::warn!(target: "batch", device = key.device, ?setback, "an attempt failed");
+                    attempts.note(&key.device, setback)?;
+                }
+            }
+        }
+    }
+
+    /// Has a batch signed by one key, and verifies what comes back.
+    async fn attempt(
+        &self,
+        batch: &Batch,
+        key: &Key,
+        made: &MadeKey,
+        permit: &Arc<Permit>,
+        others: &(dyn Fn() -> bool + Sync),
+        account: &mut Account<'_>,
+    ) -> Result<Verified, Setback> {
+        let worker = self.workers.get(&key.device);
+        let worker = worker.ok_or_else(|| Setback::Refused(no_device()))?;
+        account.taken_to(&key.device);
+        let SignedOnWire { signed, source } =
+            worker.sign(&ask(batch, key), permit, batch.deadline, others).await?;
         account.signed(Duration::from_micros(signed.queued_us));
         let verified = verify(signed, made, &batch.claims).await;
         account.verified();
-        let verified = verified.inspect_err(|error| {
-            if let SignError::Untrue(why) = error {
-                source.distrust(why);
+        match verified {
+            Ok(verified) => {
+                if verified.signed_any() {
+                    source.proved();
+                    self.suspects.right(&made.kid, source.start());
+                }
+                Ok(verified)
             }
-        })?;
-        still_active(&batch.issuer, key, made)?;
-        // Here stands the audit log: nothing below this line happens before its record is durable.
-        Ok(release(verified, made))
+            Err(SignError::Untrue(why)) => {
+                source.distrust(why);
+                let verdict = self.suspects.wrong(&made.kid, &key.device, source.start());
+                let (device, kid) = (&key.device, &made.kid);
+                tracing::error!(device, %kid, why, ?verdict, "an answer of the device is wrong");
+                Err(Setback::Untrue(SignError::Untrue(why)))
+            }
+            Err(refused) => Err(Setback::Refused(refused)),
+        }
     }
 
     /// The active key of the first usable device that holds it, in the issuer's order (DESIGN.md
@@ -154,15 +202,17 @@ impl Signer {
         &self,
         issuer: &LiveIssuer,
         snapshot: &'a Snapshot,
+        attempts: &Attempts,
     ) -> Result<(&'a Key, &'a MadeKey), SignError> {
         let mut second = None;
         let mut last = None;
-        for device in &issuer.config.devices {
-            let Some(active) = snapshot.keyset.active(device) else { continue };
+        for (device, active) in self.candidates(issuer, snapshot, attempts) {
+            if self.suspects.is_suspended(&active.1.kid) {
+                last = Some(Reason::new("KEY_SUSPENDED", SUSPENDED).needs_an_operator());
+                continue;
+            }
             match self.workers.get(device).map(|worker| worker.state()) {
-                Some(State::Ready(ready)) if ready.keys.unfit(&active.0.handle).is_none() => {
-                    return Ok(active);
-                }
+                Some(State::Ready(ready)) if fits(&ready, active.0) => return Ok(active),
                 // A key that was not there may be now: the worker looks before it refuses.
                 Some(State::Ready(_) | State::Starting) => second = second.or(Some(active)),
                 Some(State::Down(reason) | State::Parked(reason)) => last = Some(reason),
@@ -176,11 +226,54 @@ impl Signer {
             (None, None) => Err(no_device()),
         }
     }
+
+    /// The issuer's active keys in devices that may be asked, in the issuer's order.
+    fn candidates<'i, 'a>(
+        &'i self,
+        issuer: &'i LiveIssuer,
+        snapshot: &'a Snapshot,
+        attempts: &'i Attempts,
+    ) -> impl Iterator<Item = (&'i str, (&'a Key, &'a MadeKey))> {
+        let devices = issuer.config.devices.iter().filter(|device| attempts.allow(device));
+        devices.filter_map(|device| Some((device.as_str(), snapshot.keyset.active(device)?)))
+    }
+
+    /// Whether another device than the key's would take the batch at once.
+    fn other_takes_it(
+        &self,
+        issuer: &LiveIssuer,
+        snapshot: &Snapshot,
+        key: &Key,
+        attempts: &Attempts,
+    ) -> bool {
+        let mut others = self.candidates(issuer, snapshot, attempts);
+        others.any(|(device, (other, made))| {
+            device != key.device
+                && !self.suspects.is_suspended(&made.kid)
+                && match self.workers.get(device).map(|worker| worker.state()) {
+                    Some(State::Ready(ready)) => fits(&ready, other),
+                    _ => false,
+                }
+        })
+    }
+
+    /// Keys that are suspended because they signed wrong, among these: `kid` and device.
+    #[must_use]
+    pub fn suspended<'a>(&self, kids: impl Iterator<Item = &'a Kid>) -> Vec<(String, String)> {
+        self.suspects.suspended(kids)
+    }
+}
+
+const SUSPENDED: &str = "its signatures did not verify, by two worker processes in a row";
+
+/// Whether the worker would sign with the key at once.
+fn fits(ready: &Ready, key: &Key) -> bool {
+    ready.takes_more() && ready.keys.unfit(&key.handle).is_none()
 }
 
 fn no_device() -> SignError {
-    let detail = "the issuer has no active key in a configured device".to_owned();
-    SignError::Unavailable(Reason { reason: "NO_ACTIVE_KEY".into(), detail })
+    let detail = "the issuer has no active key in a configured device";
+    SignError::Unavailable(Reason::new("NO_ACTIVE_KEY", detail))
 }
 
 fn ask(batch: &Batch, key: &Key) -> Sign {
@@ -195,6 +288,13 @@ fn ask(batch: &Batch, key: &Key) -> Sign {
 /// A batch in which every signature verified under the published key (I2).
 struct Verified {
     outcomes: Vec<Outcome>,
+}
+
+impl Verified {
+    /// Whether there was a signature to verify.
+    fn signed_any(&self) -> bool {
+        self.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Signature(_)))
+    }
 }
 
 async fn verify(signed: Signed, made: &MadeKey, claims: &[Bytes]) -> Result<Verified, SignError> {
@@ -281,9 +381,11 @@ impl From<WorkerError> for SignError {
             WorkerError::Refused(reason) if reason.reason == OVERLOADED => {
                 Self::Inadmissible(Inadmissible::overloaded())
             }
-            WorkerError::Unavailable(reason) | WorkerError::Refused(reason) => {
-                Self::Unavailable(reason)
-            }
+            WorkerError::Unavailable(reason)
+            | WorkerError::Refused(reason)
+            | WorkerError::Lost(reason) => Self::Unavailable(reason),
+            // Never the last word: it is said only where another device takes the batch.
+            WorkerError::Elsewhere => Self::Deadline,
             WorkerError::Broken(why) => Self::Untrue(why),
         }
     }
@@ -326,7 +428,7 @@ mod tests {
 
     #[test]
     fn every_reason_is_listed() {
-        let reason = Reason { reason: "X".into(), detail: String::new() };
+        let reason = Reason::new("X", "");
         let all = [
             SignError::NotInitialised,
             Inadmissible::Empty.into(),

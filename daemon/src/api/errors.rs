@@ -52,7 +52,10 @@ pub(super) fn status(error: &ApiError) -> Status {
         ApiError::Sign(SignError::Inadmissible(Inadmissible::Overloaded { retry_after })) => {
             details.set_retry_info(Some(*retry_after));
         }
-        ApiError::Sign(SignError::Unavailable(_) | SignError::Untrue(_)) => {
+        ApiError::Sign(SignError::Unavailable(reason)) => {
+            details.set_retry_info(Some(reason.retry_after()));
+        }
+        ApiError::Sign(SignError::Untrue(_)) => {
             details.set_retry_info(Some(std::time::Duration::from_millis(500)));
         }
         ApiError::Sign(SignError::Inadmissible(why)) => {

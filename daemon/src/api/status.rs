@@ -82,7 +82,7 @@ fn issuer_status(app: &App, issuer: &LiveIssuer) -> IssuerStatus {
         reason: ready.err().map(|unready| unready.reason.to_owned()).unwrap_or_default(),
         revision: keyset.map_or(0, |keyset| keyset.revision),
         published_keys: u32::try_from(published).unwrap_or(u32::MAX),
-        alarms: keyset.map(alarms).unwrap_or_default(),
+        alarms: keyset.map(|keyset| alarms(app, keyset)).unwrap_or_default(),
     }
 }
 
@@ -94,14 +94,18 @@ fn appliance_alarms(app: &App, caller: &Caller) -> Vec<String> {
     app.certificates.iter().filter(|_| inside).flat_map(LiveCertificates::alarms).collect()
 }
 
-fn alarms(keyset: &Keyset) -> Vec<String> {
+fn alarms(app: &App, keyset: &Keyset) -> Vec<String> {
     let leftover = |left: &crate::keyset::Leftover| {
         format!(
             "device {} may hold an unused object {:?}: {}",
             left.device, left.handle, left.reason
         )
     };
-    keyset.leftovers.iter().map(leftover).collect()
+    let kids = keyset.published().map(|(_, made)| &made.kid);
+    let suspended = app.signer.suspended(kids).into_iter().map(|(kid, device)| {
+        format!("key {kid} in device {device} is suspended: its signatures did not verify")
+    });
+    keyset.leftovers.iter().map(leftover).chain(suspended).collect()
 }
 
 /// What a device says of itself, and paths, are for custodians and auditors of an issuer that uses it:
@@ -144,6 +148,11 @@ fn device_status(worker: &Arc<Worker>, inside: bool) -> DeviceStatus {
         State::Closed => DeviceState::Down,
     };
     status.state = state.into();
+    status.last_fault = worker.fault().map(|fault| v1::DeviceFault {
+        reason: fault.reason.reason,
+        detail: if inside { fault.reason.detail } else { String::new() },
+        at: timestamp(fault.at),
+    });
     if !inside {
         (status.detail, status.description) = Default::default();
     }

@@ -4,6 +4,10 @@ use std::time::{Duration, Instant};
 
 const FIRST: Duration = Duration::from_millis(50);
 const LAST: Duration = Duration::from_secs(10);
+/// A device without room for a worker still counts the sessions of the one before; it forgets them in
+/// its own time, and each worker that asks too early may add to them.
+const FIRST_EXHAUSTED: Duration = Duration::from_secs(2);
+const LAST_EXHAUSTED: Duration = Duration::from_secs(60);
 /// A process that lived so long has proved itself: its next failure starts from the beginning.
 const PROVED: Duration = Duration::from_secs(30);
 
@@ -27,6 +31,12 @@ impl Backoff {
             1 => Duration::ZERO,
             n => FIRST.saturating_mul(1 << (n - 2).min(16)).min(LAST),
         }
+    }
+
+    /// The process ended because its device has no room for it: how long to wait.
+    pub(super) fn exhausted(&mut self, now: Instant) -> Duration {
+        self.ended(now);
+        FIRST_EXHAUSTED.saturating_mul(1 << (self.failures - 1).min(16)).min(LAST_EXHAUSTED)
     }
 
     /// Failures in a row.
@@ -56,5 +66,18 @@ mod tests {
         assert_eq!(waits, [0, 50, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000]);
         backoff.started(now);
         assert_eq!(backoff.ended(now + PROVED), Duration::ZERO, "a process that lived long");
+    }
+
+    #[test]
+    fn a_device_without_room_is_left_alone_for_longer() {
+        let mut backoff = Backoff::default();
+        let now = crate::clock::monotonic();
+        let waits: Vec<_> = (0..7)
+            .map(|_| {
+                backoff.started(now);
+                backoff.exhausted(now).as_secs()
+            })
+            .collect();
+        assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60]);
     }
 }

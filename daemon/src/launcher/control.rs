@@ -33,6 +33,8 @@ pub enum Downward {
     Wire {
         /// The device behind it.
         device: String,
+        /// Which start of the device's worker this is.
+        start: u64,
         /// The wire.
         socket: OwnedFd,
     },
@@ -46,15 +48,21 @@ pub enum Downward {
     Parked {
         /// The device.
         device: String,
+        /// Why, as a stable reason.
+        reason: String,
         /// What the operator has to do.
         detail: String,
     },
-    /// A device's worker keeps failing, and is started again only after a while.
-    Delayed {
+    /// A device's worker ended, and is started again.
+    Ended {
         /// The device.
         device: String,
-        /// Why, for the operator.
+        /// How it ended, as a stable reason.
+        reason: String,
+        /// The same for the operator.
         detail: String,
+        /// When it is started again, in milliseconds from now.
+        wait_ms: u64,
     },
 }
 
@@ -67,6 +75,15 @@ pub enum ToLauncher {
     Resume {
         /// The device.
         device: String,
+    },
+    /// A worker's wire has ended, and the worker should.
+    Discard {
+        /// The device.
+        device: String,
+        /// Which start of its worker is meant.
+        start: u64,
+        /// Whether it hangs: it is no use waiting for it to end by itself.
+        hangs: bool,
     },
 }
 
@@ -88,9 +105,9 @@ pub struct Addresses {
 #[derive(Serialize, Deserialize)]
 enum Packet {
     Config { path: String, text: String },
-    Wire { device: String },
-    Parked { device: String, detail: String },
-    Delayed { device: String, detail: String },
+    Wire { device: String, start: u64 },
+    Parked { device: String, reason: String, detail: String },
+    Ended { device: String, reason: String, detail: String, wait_ms: u64 },
 }
 
 /// A pair of connected control sockets: launcher's, server's.
@@ -110,15 +127,17 @@ pub fn send_downward(socket: &OwnedFd, message: &Downward) -> io::Result<()> {
         Downward::Config { path, text } => {
             (Packet::Config { path: path.clone(), text: text.clone() }, None)
         }
-        Downward::Wire { device, socket } => {
-            (Packet::Wire { device: device.clone() }, Some(socket.as_fd()))
+        Downward::Wire { device, start, socket } => {
+            (Packet::Wire { device: device.clone(), start: *start }, Some(socket.as_fd()))
         }
         Downward::WireLost { .. } => return Err(io::Error::other("nothing to send")),
-        Downward::Parked { device, detail } => {
-            (Packet::Parked { device: device.clone(), detail: detail.clone() }, None)
+        Downward::Parked { device, reason, detail } => {
+            let (device, reason, detail) = (device.clone(), reason.clone(), detail.clone());
+            (Packet::Parked { device, reason, detail }, None)
         }
-        Downward::Delayed { device, detail } => {
-            (Packet::Delayed { device: device.clone(), detail: detail.clone() }, None)
+        Downward::Ended { device, reason, detail, wait_ms } => {
+            let (device, reason, detail) = (device.clone(), reason.clone(), detail.clone());
+            (Packet::Ended { device, reason, detail, wait_ms: *wait_ms }, None)
         }
     };
     send(socket.as_fd(), &packet, descriptor)
@@ -132,10 +151,14 @@ pub fn receive_downward(socket: &OwnedFd) -> io::Result<Option<Downward>> {
     let Some((packet, descriptor)) = receive(socket.as_fd())? else { return Ok(None) };
     Ok(Some(match (packet, descriptor) {
         (Packet::Config { path, text }, None) => Downward::Config { path, text },
-        (Packet::Wire { device }, Some(socket)) => Downward::Wire { device, socket },
-        (Packet::Wire { device }, None) => Downward::WireLost { device },
-        (Packet::Parked { device, detail }, None) => Downward::Parked { device, detail },
-        (Packet::Delayed { device, detail }, None) => Downward::Delayed { device, detail },
+        (Packet::Wire { device, start }, Some(socket)) => Downward::Wire { device, start, socket },
+        (Packet::Wire { device, .. }, None) => Downward::WireLost { device },
+        (Packet::Parked { device, reason, detail }, None) => {
+            Downward::Parked { device, reason, detail }
+        }
+        (Packet::Ended { device, reason, detail, wait_ms }, None) => {
+            Downward::Ended { device, reason, detail, wait_ms }
+        }
         _ => {
             return Err(io::Error::other("a control message with a descriptor too many"));
         }
@@ -175,6 +198,14 @@ impl Upward {
     /// The socket's.
     pub fn resume(&self, device: &str) -> io::Result<()> {
         send(self.0.as_fd(), &ToLauncher::Resume { device: device.to_owned() }, None)
+    }
+
+    /// Says that a worker should be gone. Where that cannot be said, the launcher is on its end too.
+    pub fn discard(&self, device: &str, start: u64, hangs: bool) {
+        let message = ToLauncher::Discard { device: device.to_owned(), start, hangs };
+        if let Err(error) = send(self.0.as_fd(), &message, None) {
+            tracing::warn!(device, %error, "the launcher cannot be told to discard a worker");
+        }
     }
 }
 

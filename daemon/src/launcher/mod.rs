@@ -4,6 +4,7 @@
 mod addresses;
 mod backoff;
 pub mod control;
+mod doom;
 mod layout;
 mod process;
 mod slot;
@@ -30,6 +31,7 @@ use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
 use self::{
     control::{Downward, ToLauncher},
+    doom::{Doom, Sentence},
     layout::Layout,
     slot::Slot,
 };
@@ -46,8 +48,6 @@ const START_TRIES: u32 = 5;
 /// How often a device may be resumed within [`RESUMES_WITHIN`]: HSMs lock a PIN after few failures.
 const MAX_RESUMES: usize = 5;
 const RESUMES_WITHIN: Duration = Duration::from_secs(3600);
-/// From this wait on, callers are told instead of being kept waiting.
-const TELL: Duration = Duration::from_secs(1);
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -143,6 +143,7 @@ impl Launcher {
 
     fn run(mut self) -> ExitCode {
         loop {
+            self.carry_out_sentences();
             if let Err(error) = self.start_due() {
                 tracing::error!(%error, "the server cannot be started");
                 return ExitCode::FAILURE;
@@ -212,15 +213,19 @@ impl Launcher {
             Ok((process, socket)) => {
                 slot.running = Some(process);
                 slot.resume = false;
-                self.tell(&Downward::Wire { device: name, socket });
+                slot.start += 1;
+                let start = slot.start;
+                self.tell(&Downward::Wire { device: name, start, socket });
             }
             Err(error) => {
                 let wait = slot.backoff.ended(now);
                 slot.due = Some(now + wait);
                 tracing::error!(device = name, %error, ?wait, "a worker cannot be started");
-                self.tell(&Downward::Delayed {
+                self.tell(&Downward::Ended {
                     device: name,
+                    reason: "WORKER_NOT_STARTED".into(),
                     detail: format!("its worker cannot be started: {error}"),
+                    wait_ms: millis(wait),
                 });
             }
         }
@@ -239,8 +244,10 @@ impl Launcher {
     fn wait(&mut self, until: Option<Instant>) -> io::Result<bool> {
         let dues = self.workers.iter().map(|(_, slot)| slot).chain([&self.server]);
         let next = dues
-            .filter(|slot| slot.running.is_none())
-            .filter_map(|slot| slot.due)
+            .filter_map(|slot| match &slot.running {
+                None => slot.due,
+                Some(_) => slot.doom.as_ref().and_then(Doom::next),
+            })
             .chain(until)
             .min();
         let timeout = next.map(|next| next.saturating_duration_since(clock::monotonic()));
@@ -272,6 +279,9 @@ impl Launcher {
         match control::receive_upward(control) {
             Ok(Some(ToLauncher::Ready(addresses))) => self.ready(&addresses),
             Ok(Some(ToLauncher::Resume { device })) => self.resume(&device),
+            Ok(Some(ToLauncher::Discard { device, start, hangs })) => {
+                self.discard(&device, start, hangs);
+            }
             // Not watched any more; its process is.
             Ok(None) | Err(_) => self.control = None,
         }
@@ -302,17 +312,75 @@ impl Launcher {
             tracing::error!(device, "not resumed: too often within an hour");
             let detail =
                 "it was resumed too often within an hour; restart the appliance".to_owned();
-            self.tell(&Downward::Parked { device: device.to_owned(), detail });
+            let (device, reason) = (device.to_owned(), "RESUMED_TOO_OFTEN".to_owned());
+            self.tell(&Downward::Parked { device, reason, detail });
             return;
         }
         slot.resumed.push(now);
         slot.resume = true;
         slot.backoff.reset();
         // A worker that has said that it is parked may not be reaped yet: its end starts the next.
-        if slot.running.is_none() {
-            slot.parked = false;
-            slot.due = Some(now);
+        match &slot.running {
+            None => {
+                slot.parked = false;
+                slot.due = Some(now);
+            }
+            Some(process) if slot.parked => {
+                let pid = process.id();
+                self.tell_stuck(device.to_owned(), pid);
+            }
+            Some(_) => {}
         }
+    }
+
+    /// The server has given a worker up: it ends, by itself or not.
+    fn discard(&mut self, device: &str, start: u64, hangs: bool) {
+        let now = clock::monotonic();
+        let devices = &self.config.devices;
+        let named = |index: &usize| devices[*index].name.as_str() == device;
+        let slot = self.workers.iter_mut().find(|(index, _)| named(index));
+        // The one that is meant may be gone, and another be there.
+        if let Some((_, slot)) =
+            slot.filter(|(_, slot)| slot.running.is_some() && slot.start == start)
+        {
+            slot.doom.get_or_insert_with(|| Doom::new(now, hangs));
+        }
+    }
+
+    fn carry_out_sentences(&mut self) {
+        let now = clock::monotonic();
+        let mut stuck = Vec::new();
+        for (device, slot) in &mut self.workers {
+            let (Some(process), Some(doom)) = (&slot.running, &mut slot.doom) else { continue };
+            let device = self.config.devices[*device].name.to_string();
+            match doom.due(now) {
+                Some(Sentence::Kill) => {
+                    tracing::warn!(
+                        device,
+                        pid = process.id(),
+                        "a worker that should be gone is killed"
+                    );
+                    process.signal(Signal::KILL);
+                }
+                Some(Sentence::Park) => {
+                    slot.parked = true;
+                    stuck.push((device, process.id()));
+                }
+                None => {}
+            }
+        }
+        for (device, pid) in stuck {
+            tracing::error!(device, pid, "a killed worker does not end: its device is parked");
+            self.tell_stuck(device, pid);
+        }
+    }
+
+    fn tell_stuck(&self, device: String, pid: u32) {
+        let detail = format!(
+            "process {pid} does not end although it was killed: its driver hangs in the kernel; mend that, or \
+             restart the machine, then say `mintwardenctl device resume {device}`"
+        );
+        self.tell(&Downward::Parked { device, reason: "WORKER_STUCK".into(), detail });
     }
 
     /// Notes who has ended. An exit code, if the appliance cannot go on.
@@ -352,22 +420,32 @@ impl Launcher {
             slot.due = Some(now); // It ended with the server before this one, as it should.
             return;
         }
-        if status.code() == Some(WorkerExit::PARKED.into()) && !slot.resume {
+        // Parked already: it was killed, and took its time to end.
+        let parked = slot.parked || status.code() == Some(WorkerExit::PARKED.into());
+        if parked && !slot.resume {
             slot.parked = true;
             slot.due = None;
-            let detail = format!("mintwardenctl device resume {device} is the way back");
+            let detail = format!("`mintwardenctl device resume {device}` is the way back");
             tracing::error!(device, detail, "parked");
-            self.tell(&Downward::Parked { device, detail });
+            self.tell(&Downward::Parked { device, reason: "WORKER_PARKED".into(), detail });
             return;
         }
-        let wait = slot.backoff.ended(now);
+        slot.parked = false;
+        let wait = match status.code() {
+            Some(code) if code == i32::from(WorkerExit::EXHAUSTED) => slot.backoff.exhausted(now),
+            _ => slot.backoff.ended(now),
+        };
         slot.due = Some(now + wait);
         let killed = status.signal();
         tracing::warn!(device, %status, killed, ?wait, "a worker ended and is started again");
-        if wait >= TELL {
-            let detail = format!("its worker keeps ending ({status})");
-            self.tell(&Downward::Delayed { device, detail });
-        }
+        let reason = if killed.is_some() { "WORKER_CRASHED" } else { "WORKER_FAILED" };
+        let detail = format!("its worker ended: {status}");
+        self.tell(&Downward::Ended {
+            device,
+            reason: reason.into(),
+            detail,
+            wait_ms: millis(wait),
+        });
     }
 
     /// Stops the server, which lets its calls finish and then cuts the wires, which ends the
@@ -422,4 +500,8 @@ impl Launcher {
         all.filter_map(|slot| slot.running.as_ref())
             .for_each(|process| process.signal(Signal::KILL));
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -50,6 +50,10 @@ impl Process {
         self.child.try_wait().ok().flatten()
     }
 
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(super) fn signal(&self, signal: Signal) {
         // It may have ended meanwhile; it is not reaped yet, so the pid is still its own.
         let _sent = kill_process(Pid::from_child(&self.child), signal);

@@ -2,7 +2,7 @@
 
 use std::{process::ExitStatus, time::Instant};
 
-use super::{backoff::Backoff, process::Process};
+use super::{backoff::Backoff, doom::Doom, process::Process};
 use crate::clock;
 
 /// One process, running or not.
@@ -15,6 +15,10 @@ pub(super) struct Slot {
     pub(super) resume: bool,
     pub(super) resumed: Vec<Instant>,
     pub(super) generation: u64,
+    /// Which start of the worker this is.
+    pub(super) start: u64,
+    /// Set once the running process should be gone.
+    pub(super) doom: Option<Doom>,
 }
 
 impl Slot {
@@ -30,6 +34,7 @@ impl Slot {
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.running.as_mut()?.ended()?;
         self.running = None;
+        self.doom = None;
         Some(status)
     }
 }

@@ -4,7 +4,7 @@ mod endpoints;
 mod health;
 mod upstream;
 
-use std::{collections::BTreeMap, io, process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, io, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::middleware;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -34,7 +34,7 @@ use crate::{
             observed::{self, Parts},
         },
     },
-    workers::{Reason, Workers},
+    workers::{Reason, Said, Workers},
 };
 
 /// Why the server could not start or go on.
@@ -194,7 +194,7 @@ async fn build(
 ) -> Result<Arc<App>, ServerError> {
     let directory = config.state_dir.join("server");
     let store = Redb::open(&directory.join("keysets.redb"))?;
-    let workers = Arc::new(Workers::new(&config.devices));
+    let workers = Arc::new(Workers::new(&config.devices, &launcher));
     let mut issuers = BTreeMap::new();
     for issuer in &config.issuers {
         let live = Arc::new(LiveIssuer::new(issuer.clone()));
@@ -250,9 +250,9 @@ async fn follow(
         };
         match order {
             None => return "the launcher is gone",
-            Some(Downward::Wire { device, socket }) => {
+            Some(Downward::Wire { device, start, socket }) => {
                 if let Some(worker) = workers.get(&device)
-                    && let Err(error) = worker.attach(socket)
+                    && let Err(error) = worker.attach(start, socket)
                 {
                     tracing::error!(device, %error, "a wire cannot be used");
                 }
@@ -260,14 +260,15 @@ async fn follow(
             Some(Downward::WireLost { device }) => {
                 tracing::error!(device, "a wire did not arrive: no descriptor is free");
             }
-            Some(Downward::Parked { device, detail }) => {
+            Some(Downward::Parked { device, reason, detail }) => {
                 if let Some(worker) = workers.get(&device) {
-                    worker.parked(Reason { reason: "WORKER_PARKED".into(), detail });
+                    worker.said(Said::Parked(Reason::new(reason, detail)));
                 }
             }
-            Some(Downward::Delayed { device, detail }) => {
+            Some(Downward::Ended { device, reason, detail, wait_ms }) => {
                 if let Some(worker) = workers.get(&device) {
-                    worker.delayed(Reason { reason: "WORKER_FAILED".into(), detail });
+                    let next = clock::monotonic() + Duration::from_millis(wait_ms);
+                    worker.said(Said::Ended(Reason::new(reason, detail), next));
                 }
             }
             Some(Downward::Config { .. }) => tracing::warn!("a second configuration is ignored"),

@@ -44,11 +44,13 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// It is admitted, and this device is to sign it.
-    pub(super) fn admitted(&mut self, device: &str) {
-        device.clone_into(&mut self.device);
+    /// It is admitted, and this device is to sign it: once for each attempt.
+    pub(super) fn taken_to(&mut self, device: &str) {
         let admit = self.watch.lap();
-        self.count(|metrics| metrics.passed(Stage::Admit, admit));
+        if self.device.is_empty() {
+            self.count(|metrics| metrics.passed(Stage::Admit, admit));
+        }
+        device.clone_into(&mut self.device);
     }
 
     /// The worker has answered. `queued`: how long, by its own word, the batch had waited for its turn.

@@ -42,10 +42,10 @@ impl Keys {
         let unfit = match listed.keys.iter().find(|key| key.handle == *handle) {
             None => Some(absent()),
             Some(key) if key.defects.is_empty() => None,
-            Some(key) => Some(Reason {
-                reason: Cause::KeyUnusable.as_str().into(),
-                detail: words::cut(key.defects.join("; ")),
-            }),
+            Some(key) => {
+                let defects = words::cut(key.defects.join("; "));
+                Some(Reason::new(Cause::KeyUnusable.as_str(), defects))
+            }
         };
         self.note(handle, unfit);
     }
@@ -67,8 +67,7 @@ impl Keys {
 }
 
 fn absent() -> Reason {
-    let detail = "the device shows no object of it".to_owned();
-    Reason { reason: Cause::KeyAbsent.as_str().into(), detail }
+    Reason::new(Cause::KeyAbsent.as_str(), "the device shows no object of it")
 }
 
 /// Whether a refusal is about the key and not about the request or the device.

@@ -1,19 +1,15 @@
 //! The server's end of the wires: one [`Worker`] per device, whatever process is behind it now.
 
+mod breaker;
 mod fitness;
+mod pulse;
+mod ready;
+mod reason;
 mod state;
 mod wire;
 mod words;
 
-use std::{
-    collections::HashMap,
-    os::fd::OwnedFd,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mintwarden_hsm_config::device::Device;
@@ -21,23 +17,26 @@ use mintwarden_worker::{
     IssuerName,
     device::{Cause, DeviceKey, KeyHandle},
     jwk::PublicJwk,
-    wire::{Answer, Ask, Generate, KeyReport, List, Refused, Sign, SignOutcome, Signed},
+    wire::{Answer, Ask, Generate, KeyReport, List, Sign, Signed},
 };
 
 pub use fitness::Keys;
-pub use state::{Ready, Reason, State};
+pub use ready::Ready;
+pub use reason::{Fault, Reason};
+pub use state::{Said, State};
 
+use self::ready::Lease;
 use crate::{
     admission::Permit,
     clock::Deadline,
     keyset::apply::{KeyOps, KeyOpsError},
+    launcher::control::Upward,
 };
 
 /// How long making or showing a key may take: HSMs make RSA keys in tens of seconds.
 const KEY_OPERATION: Duration = Duration::from_secs(120);
 
-/// How often one batch is put on another wire after it lost one.
-const MAX_WIRES: usize = 3;
+const UNASKED: &str = "another answer than the one asked for";
 
 /// All workers, by device.
 #[derive(Debug)]
@@ -58,6 +57,12 @@ pub enum WorkerError {
     /// The worker refuses the request as a whole.
     #[error("{0}")]
     Refused(Reason),
+    /// The worker ended under the request.
+    #[error("{0}")]
+    Lost(Reason),
+    /// Another device is better placed.
+    #[error("another device takes it")]
+    Elsewhere,
     /// The worker answered what was not asked; its wire was cut.
     #[error("the worker broke the protocol: {0}")]
     Broken(&'static str),
@@ -66,8 +71,10 @@ pub enum WorkerError {
 impl Workers {
     /// Workers for these devices, none of them there yet.
     #[must_use]
-    pub fn new(devices: &[Device]) -> Self {
-        let worker = |device: &Device| (device.name.to_string(), Arc::new(Worker::new(device)));
+    pub fn new(devices: &[Device], launcher: &Upward) -> Self {
+        let worker = |device: &Device| {
+            (device.name.to_string(), Arc::new(Worker::new(device, launcher.clone())))
+        };
         Self { workers: devices.iter().map(worker).collect() }
     }
 
@@ -115,7 +122,7 @@ impl Workers {
                 Err(failed(&refused.reason, refused.detail))
             }
             Ok(_) => {
-                ready.wire.cut("another answer than the one asked for");
+                ready.wire.cut(UNASKED);
                 Err(failed("WORKER_BROKEN", "it answered what was not asked".into()))
             }
             Err(error) => Err(failed(error.reason(), error.to_string())),
@@ -128,7 +135,10 @@ impl WorkerError {
     #[must_use]
     pub fn reason(&self) -> &str {
         match self {
-            Self::Unavailable(reason) | Self::Refused(reason) => &reason.reason,
+            Self::Unavailable(reason) | Self::Refused(reason) | Self::Lost(reason) => {
+                &reason.reason
+            }
+            Self::Elsewhere => "DEVICE_STALLED",
             Self::Deadline => "DEADLINE_EXCEEDED",
             Self::Broken(_) => "WORKER_BROKEN",
         }
@@ -137,8 +147,10 @@ impl WorkerError {
     /// What there is to say beside the reason.
     fn detail(&self) -> String {
         match self {
-            Self::Unavailable(reason) | Self::Refused(reason) => reason.detail.clone(),
-            Self::Deadline | Self::Broken(_) => self.to_string(),
+            Self::Unavailable(reason) | Self::Refused(reason) | Self::Lost(reason) => {
+                reason.detail.clone()
+            }
+            Self::Deadline | Self::Broken(_) | Self::Elsewhere => self.to_string(),
         }
     }
 }
@@ -146,7 +158,7 @@ impl WorkerError {
 impl From<wire::Lost> for WorkerError {
     fn from(lost: wire::Lost) -> Self {
         match lost {
-            wire::Lost::Wire => Self::Unavailable(Reason::worker_lost()),
+            wire::Lost::Wire => Self::Lost(Reason::worker_lost()),
             wire::Lost::Deadline => Self::Deadline,
         }
     }
@@ -223,17 +235,20 @@ pub struct Worker {
     pub device: String,
     /// Length of the handle of a new key, in bytes.
     handle_bytes: usize,
+    /// `device_call_timeout`.
+    call_timeout: Duration,
+    launcher: Upward,
     state: state::Shared,
-    starts: AtomicU64,
 }
 
 impl Worker {
-    fn new(device: &Device) -> Self {
+    fn new(device: &Device, launcher: Upward) -> Self {
         Self {
             device: device.name.to_string(),
             handle_bytes: device.handle_bytes(),
+            call_timeout: device.call_timeout,
+            launcher,
             state: state::Shared::default(),
-            starts: AtomicU64::new(0),
         }
     }
 
@@ -243,24 +258,33 @@ impl Worker {
         self.state.get()
     }
 
-    /// Takes the server's end of a fresh wire and serves it until it ends.
+    /// Takes the server's end of a fresh wire, that of the device's `start`-th worker, and serves it until
+    /// it ends; then the worker has to.
     ///
     /// # Errors
     /// The socket's, if it cannot be used.
-    pub fn attach(self: &Arc<Self>, socket: OwnedFd) -> std::io::Result<()> {
+    pub fn attach(self: &Arc<Self>, start: u64, socket: OwnedFd) -> std::io::Result<()> {
         let socket = std::os::unix::net::UnixStream::from(socket);
         socket.set_nonblocking(true)?;
         let socket = tokio::net::UnixStream::from_std(socket)?;
-        self.starts.fetch_add(1, Ordering::Relaxed);
         let worker = Arc::clone(self);
-        tokio::spawn(async move { wire::serve(socket, &worker.device, &worker.state).await });
+        tokio::spawn(async move {
+            let end = wire::serve(socket, &worker.device, worker.call_timeout, &worker.state).await;
+            worker.launcher.discard(&worker.device, start, end == wire::End::Silent);
+        });
         Ok(())
     }
 
     /// How many worker processes this server has met.
     #[must_use]
     pub fn starts(&self) -> u64 {
-        self.starts.load(Ordering::Relaxed)
+        self.state.starts()
+    }
+
+    /// What went wrong with the device last; it may be well since.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        self.state.fault()
     }
 
     /// Notes that an operator has asked for a parked device to be tried again.
@@ -268,100 +292,83 @@ impl Worker {
         self.state.resuming();
     }
 
-    /// Notes that the launcher does not start the worker again without an operator.
-    pub fn parked(&self, reason: Reason) {
-        self.state.parked(reason);
+    /// Notes what the launcher says of the worker's end.
+    pub fn said(&self, said: Said) {
+        self.state.said(said);
     }
 
-    /// Notes that the launcher waits before it starts the worker again.
-    pub fn delayed(&self, reason: Reason) {
-        self.state.delayed(reason);
-    }
-
-    /// Has a batch checked and signed. A batch whose worker ends under it is put on the next wire,
-    /// as long as its deadline allows: signing twice does no harm, and nothing of the first attempt
-    /// can be released any more.
+    /// Has a batch checked and signed by the worker that serves now, or the next one to come. Signing
+    /// twice does no harm, and nothing of an attempt that was given up can be released any more.
+    ///
+    /// `elsewhere` says whether another device would take the batch: then it is not left waiting here
+    /// for a start or for a call that has been running for long.
     ///
     /// # Errors
     /// [`WorkerError`].
     pub async fn sign(
         &self,
-        mut sign: Sign,
-        permit: Permit,
+        sign: &Sign,
+        permit: &Arc<Permit>,
         deadline: Deadline,
-    ) -> Result<SignedOnWire, WorkerError> {
-        let permit = Arc::new(permit);
-        let mut last = WorkerError::Unavailable(Reason::worker_lost());
-        for _ in 0..MAX_WIRES {
-            let ready = self.state.ready(deadline).await?;
-            let left = deadline.left().ok_or(WorkerError::Deadline)?;
-            sign.within_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
-            let ask = Ask::Sign(sign.clone());
-            let answer = ready.wire.ask(ask, Some(Arc::clone(&permit)), deadline).await;
-            match answer.map_err(WorkerError::from) {
-                Ok(Answer::Signed(signed)) => {
-                    ready.note_signed(&sign.handle, &signed);
-                    return Ok(SignedOnWire { signed, source: Source(ready), permit });
-                }
-                Ok(Answer::Refused(refused)) => {
-                    ready.note_refused(&sign.handle, &refused);
-                    return Err(WorkerError::Refused(refused.into()));
-                }
-                Ok(_) => {
-                    ready.wire.cut("another answer than the one asked for");
-                    return Err(WorkerError::Broken("another answer than the one asked for"));
-                }
-                Err(WorkerError::Deadline) => return Err(WorkerError::Deadline),
-                Err(error) => last = error,
+        elsewhere: &(dyn Fn() -> bool + Sync),
+    ) -> Result<SignedOnWire<'_>, WorkerError> {
+        let lease = self.state.lease(deadline, elsewhere).await?;
+        let ready = Arc::clone(&lease.ready);
+        let left = deadline.left().ok_or(WorkerError::Deadline)?;
+        let within_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+        let ask = Ask::Sign(Sign { within_ms, ..sign.clone() });
+        let answer = tokio::select! {
+            biased;
+            answer = ready.wire.ask(ask, Some(Arc::clone(permit)), deadline) => answer?,
+            () = ready.stuck(elsewhere) => return Err(WorkerError::Elsewhere),
+        };
+        match answer {
+            Answer::Signed(signed) => {
+                ready.note_signed(&sign.handle, &signed);
+                Ok(SignedOnWire { signed, source: Source { worker: self, lease } })
             }
-        }
-        Err(last)
-    }
-}
-
-impl Ready {
-    /// Requests that the worker has not answered.
-    #[must_use]
-    pub fn open_requests(&self) -> usize {
-        self.wire.open_requests()
-    }
-
-    /// Notes what a signed batch says of its key, where it says something against it.
-    fn note_signed(&self, handle: &Bytes, signed: &Signed) {
-        let failed = signed.items.iter().find_map(|item| match &item.outcome {
-            Some(SignOutcome::Failed(failed)) => Some(failed),
-            _ => None,
-        });
-        if let Some(failed) = failed {
-            self.note_refused(handle, failed);
-        }
-    }
-
-    fn note_refused(&self, handle: &Bytes, refused: &Refused) {
-        if fitness::concerns_key(&refused.reason) {
-            self.keys.note(handle, Some(refused.clone().into()));
+            Answer::Refused(refused) => {
+                ready.note_refused(&sign.handle, &refused);
+                Err(WorkerError::Refused(refused.into()))
+            }
+            _ => {
+                self.state.distrusted(&ready.wire, UNASKED);
+                Err(WorkerError::Broken(UNASKED))
+            }
         }
     }
 }
 
 /// A worker's answer to a batch, not yet believed.
 #[derive(Debug)]
-pub struct SignedOnWire {
+pub struct SignedOnWire<'a> {
     /// What it says.
     pub signed: Signed,
     /// Who said it.
-    pub source: Source,
-    /// The batch's room, to be kept until it is released: verifying is work too (I9).
-    pub permit: Arc<Permit>,
+    pub source: Source<'a>,
 }
 
 /// The worker process that gave an answer.
 #[derive(Debug)]
-pub struct Source(Arc<Ready>);
+pub struct Source<'a> {
+    worker: &'a Worker,
+    lease: Lease,
+}
 
-impl Source {
+impl Source<'_> {
+    /// Tells the process from those before and after it.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.lease.ready.start
+    }
+
     /// Discards the worker.
     pub fn distrust(&self, why: &'static str) {
-        self.0.wire.cut(why);
+        self.worker.state.distrusted(&self.lease.ready.wire, why);
+    }
+
+    /// Notes that what it signed was right.
+    pub fn proved(&self) {
+        self.worker.state.proved(&self.lease.ready);
     }
 }

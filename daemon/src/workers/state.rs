@@ -1,46 +1,29 @@
 //! What a worker is doing, and waiting for it to be ready.
 
 use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use mintwarden_worker::{
-    device::Verdict,
-    wire::{Lacking, Refused, SupportReport, WorkerHello},
-};
+use mintwarden_worker::wire::{LastWords, WorkerHello};
 use tokio::sync::watch;
 
-use super::{WorkerError, fitness::Keys, wire::Wire, words};
-use crate::clock::Deadline;
+use super::{
+    Reason, WorkerError,
+    breaker::Breaker,
+    ready::{Lease, Ready},
+    reason::{Fault, WORKER_LOST},
+    wire::Wire,
+};
+use crate::clock::{self, Deadline};
 
-/// Why a device is not usable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reason {
-    /// Stable reason.
-    pub reason: String,
-    /// For the log and the operator.
-    pub detail: String,
-}
-
-impl Reason {
-    pub(super) fn worker_lost() -> Self {
-        Self { reason: "WORKER_LOST".into(), detail: "the worker ended".into() }
-    }
-}
-
-impl From<Refused> for Reason {
-    fn from(refused: Refused) -> Self {
-        let Refused { reason, detail } = words::refused(refused);
-        Self { reason, detail }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.reason, self.detail)
-    }
-}
+/// From this wait on, callers are told instead of being kept waiting.
+const TELL: Duration = Duration::from_secs(1);
+/// How often a batch that waits for a start looks whether another device would take it.
+const LOOK_ELSEWHERE: Duration = Duration::from_millis(20);
 
 /// What a worker is doing.
 #[derive(Clone, Debug, Default)]
@@ -58,37 +41,34 @@ pub enum State {
     Closed,
 }
 
-/// A worker that serves.
-#[derive(Debug)]
-pub struct Ready {
-    pub(super) wire: Arc<Wire>,
-    /// What the device says of itself.
-    pub description: String,
-    /// Sessions that sign in parallel.
-    pub sessions: u32,
-    /// Issuers whose keys the device cannot make, with what is missing.
-    pub lacking: Vec<Lacking>,
-    /// The keys in the device, and which of them must not be used (I1).
-    pub keys: Keys,
-    /// What the device does not show of good keys, and its configuration excuses.
-    pub unproven: Vec<String>,
-    /// Which kinds of key it can make and use.
-    pub support: Vec<Verdict>,
-}
-
 /// The state of one device's worker. Only its latest wire may change it.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     states: watch::Sender<State>,
     latest: Mutex<Latest>,
+    starts: AtomicU64,
 }
 
+/// The latest worker, and the record of those before it.
 #[derive(Debug, Default)]
 struct Latest {
     wire: Option<Arc<Wire>>,
     ended: bool,
-    /// What the launcher said of the worker's end before its last words were read.
-    parked: Option<Reason>,
+    /// Why it ends, as it said itself.
+    words: Option<Reason>,
+    /// What the launcher said of its end before its wire was read to the end.
+    said: Option<Said>,
+    breaker: Breaker,
+    fault: Option<Fault>,
+}
+
+/// What the launcher says of a worker that ended.
+#[derive(Clone, Debug)]
+pub enum Said {
+    /// It is not started again without an operator.
+    Parked(Reason),
+    /// It is started again at this instant.
+    Ended(Reason, Instant),
 }
 
 impl Latest {
@@ -102,17 +82,22 @@ impl Shared {
         self.states.borrow().clone()
     }
 
+    /// How many worker processes there were.
+    pub(super) fn starts(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed)
+    }
+
+    /// What went wrong last.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.latest().fault.clone()
+    }
+
     /// The worker, as soon as it serves. Does not wait for what needs an operator or has failed.
     pub(super) async fn ready(&self, deadline: Deadline) -> Result<Arc<Ready>, WorkerError> {
         let mut states = self.states.subscribe();
         loop {
-            match &*states.borrow_and_update() {
-                State::Ready(ready) => return Ok(Arc::clone(ready)),
-                State::Down(reason) | State::Parked(reason) => {
-                    return Err(WorkerError::Unavailable(reason.clone()));
-                }
-                State::Closed => return Err(WorkerError::Unavailable(Reason::worker_lost())),
-                State::Starting => {}
+            if let Some(settled) = settled(&states.borrow_and_update()) {
+                return settled;
             }
             let changed =
                 tokio::time::timeout_at(deadline.instant().into(), states.changed()).await;
@@ -122,11 +107,35 @@ impl Shared {
         }
     }
 
+    /// A place for a batch, as [`ready`](Self::ready). Does not wait for one that is on trial, nor
+    /// longer than there is nothing `elsewhere`.
+    pub(super) async fn lease(
+        &self,
+        deadline: Deadline,
+        elsewhere: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Lease, WorkerError> {
+        let waits = async {
+            while !elsewhere() {
+                tokio::time::sleep(LOOK_ELSEWHERE).await;
+            }
+        };
+        let ready = tokio::select! {
+            biased;
+            ready = self.ready(deadline) => ready?,
+            () = waits => return Err(WorkerError::Elsewhere),
+        };
+        ready.lease().ok_or_else(|| {
+            let fault = self.fault().map(|fault| fault.reason);
+            WorkerError::Unavailable(fault.unwrap_or_else(Reason::worker_lost))
+        })
+    }
+
     /// A fresh wire takes the place of the one before it, which is cut.
     pub(super) fn begin(&self, wire: &Arc<Wire>) {
-        let latest = Latest { wire: Some(Arc::clone(wire)), ..Latest::default() };
-        let before = std::mem::replace(&mut *self.latest(), latest);
-        if let Some(before) = before.wire {
+        self.starts.fetch_add(1, Ordering::Relaxed);
+        let mut latest = self.latest();
+        (latest.ended, latest.words, latest.said) = (false, None, None);
+        if let Some(before) = latest.wire.replace(Arc::clone(wire)) {
             before.cut("a fresh worker took its place");
         }
     }
@@ -137,106 +146,164 @@ impl Shared {
 
     fn set(&self, by: &Arc<Wire>, state: State) {
         let latest = self.latest();
-        if !latest.is(by) {
-            return;
+        if latest.is(by) {
+            self.change(|now| (!matches!(now, State::Closed)).then_some(state));
         }
-        self.states.send_if_modified(|now| {
-            let open = !matches!(now, State::Closed);
-            if open {
-                *now = state;
+    }
+
+    fn change(&self, change: impl FnOnce(&State) -> Option<State>) {
+        self.states.send_if_modified(|now| match change(now) {
+            Some(next) => {
+                *now = next;
+                true
             }
-            open
+            None => false,
         });
     }
 
     pub(super) fn hello(&self, hello: WorkerHello, wire: &Arc<Wire>) {
-        let state = match hello.unusable {
-            None => State::Ready(Arc::new(Ready {
-                wire: Arc::clone(wire),
-                description: hello.description,
-                sessions: hello.sessions,
-                lacking: hello.lacking,
-                keys: Keys::new(hello.keys),
-                unproven: hello.unproven,
-                support: hello
-                    .support
-                    .into_iter()
-                    .filter_map(SupportReport::into_verdict)
-                    .collect(),
-            })),
-            Some(refused) if hello.parked => State::Parked(refused.into()),
-            Some(refused) => State::Down(refused.into()),
+        let state = match &hello.unusable {
+            None => {
+                let on_trial = self.latest().breaker.is_open();
+                State::Ready(Arc::new(Ready::new(hello, wire, self.starts(), on_trial)))
+            }
+            Some(refused) => {
+                let reason = Reason::from(refused.clone());
+                self.say(wire, reason.clone());
+                if hello.parked {
+                    State::Parked(reason.needs_an_operator())
+                } else {
+                    State::Down(reason)
+                }
+            }
         };
         self.set(wire, state);
     }
 
-    pub(super) fn failed(&self, wire: &Arc<Wire>, reason: &str, detail: String) {
-        self.set(wire, State::Down(Reason { reason: reason.into(), detail }));
+    /// The worker says why it ends.
+    pub(super) fn last_words(&self, words: LastWords, wire: &Arc<Wire>) {
+        let reason = Reason::from(words.why);
+        self.say(wire, reason.clone());
+        if words.parked {
+            self.set(wire, State::Parked(reason.needs_an_operator()));
+        } else if matches!(self.get(), State::Starting) {
+            self.set(wire, State::Down(reason)); // It never served.
+        }
     }
 
-    /// The launcher says that the worker ended and stays away. The worker's own last words come
-    /// first: they say why.
-    pub(super) fn parked(&self, reason: Reason) {
+    pub(super) fn failed(&self, wire: &Arc<Wire>, reason: &str, detail: String) {
+        let reason = Reason::new(reason, detail);
+        self.say(wire, reason.clone());
+        self.set(wire, State::Down(reason));
+    }
+
+    fn say(&self, wire: &Arc<Wire>, why: Reason) {
+        let mut latest = self.latest();
+        if latest.is(wire) {
+            latest.fault = Some(Fault::now(why.clone()));
+            latest.words = Some(why);
+        }
+    }
+
+    /// The server itself found the worker out: it is to be discarded.
+    pub(super) fn distrusted(&self, wire: &Arc<Wire>, why: &'static str) {
+        self.say(wire, Reason::new("DEVICE_FAULT", why));
+        wire.cut(why);
+    }
+
+    /// What it signed was right.
+    pub(super) fn proved(&self, ready: &Ready) {
+        if ready.wire.note_proved() {
+            let mut latest = self.latest();
+            if latest.is(&ready.wire) {
+                latest.breaker.proved();
+                ready.proved();
+            }
+        }
+    }
+
+    /// The launcher says that the worker ended. The worker's own last words come first: they say why.
+    pub(super) fn said(&self, said: Said) {
         let mut latest = self.latest();
         if latest.wire.is_some() && !latest.ended {
-            latest.parked = Some(reason);
+            latest.said = Some(said);
         } else {
-            self.park(reason);
+            self.heed(&mut latest, said);
         }
     }
 
     /// Takes the launcher's word where the worker said nothing of the kind itself.
-    fn park(&self, reason: Reason) {
-        self.states.send_if_modified(|now| {
-            let ended = matches!(now, State::Starting | State::Down(_));
-            if ended {
-                *now = State::Parked(reason);
+    fn heed(&self, latest: &mut Latest, said: Said) {
+        match said {
+            Said::Parked(reason) => {
+                let reason = latest.words.clone().unwrap_or(reason).needs_an_operator();
+                self.change(|now| match now {
+                    State::Starting | State::Down(_) => Some(State::Parked(reason)),
+                    _ => None,
+                });
             }
-            ended
-        });
-    }
-
-    /// The wire ended. Only a worker that served is expected back at once.
-    pub(super) fn lost(&self, wire: &Arc<Wire>) {
-        self.states.send_if_modified(|now| {
-            let served = matches!(now, State::Ready(ready) if Arc::ptr_eq(&ready.wire, wire));
-            if served {
-                *now = State::Starting;
-            }
-            served
-        });
-        let mut latest = self.latest();
-        if latest.is(wire) {
-            latest.ended = true;
-            if let Some(reason) = latest.parked.take() {
-                self.park(reason);
+            Said::Ended(reason, next) => {
+                if latest.words.is_none() {
+                    // The launcher knows how it ended, and not only that it did.
+                    latest.fault = Some(Fault::now(reason.clone()));
+                }
+                let told = next >= clock::monotonic() + TELL || latest.breaker.is_open();
+                let why = latest.words.clone().unwrap_or(reason);
+                self.change(|now| match now {
+                    State::Starting if told => Some(State::Down(why.until(next))),
+                    State::Down(known) if known.reason == WORKER_LOST => {
+                        Some(State::Down(why.until(next)))
+                    }
+                    State::Down(known) => Some(State::Down(known.clone().until(next))),
+                    _ => None,
+                });
             }
         }
     }
 
-    pub(super) fn delayed(&self, reason: Reason) {
-        self.states.send_if_modified(|now| {
-            let waiting = matches!(now, State::Starting);
-            if waiting {
-                *now = State::Down(reason);
-            }
-            waiting
+    /// The wire ended. Only a worker that served is expected back at once, and not if too many ended
+    /// before it.
+    pub(super) fn lost(&self, wire: &Arc<Wire>) {
+        let mut latest = self.latest();
+        if !latest.is(wire) {
+            return;
+        }
+        latest.ended = true;
+        latest.breaker.ended();
+        let why = latest.words.clone().unwrap_or_else(Reason::worker_lost);
+        if latest.words.is_none() {
+            latest.fault = Some(Fault::now(why.clone()));
+        }
+        let open = latest.breaker.is_open();
+        self.change(|now| match now {
+            State::Ready(_) if open => Some(State::Down(why)),
+            State::Ready(_) => Some(State::Starting),
+            _ => None,
         });
+        if let Some(said) = latest.said.take() {
+            self.heed(&mut latest, said);
+        }
     }
 
     pub(super) fn resuming(&self) {
-        self.states.send_if_modified(|now| {
-            let parked = matches!(now, State::Parked(_));
-            if parked {
-                *now = State::Starting;
-            }
-            parked
-        });
+        self.change(|now| matches!(now, State::Parked(_)).then_some(State::Starting));
     }
 
     pub(super) fn close(&self) {
         if let State::Ready(ready) = self.states.send_replace(State::Closed) {
             ready.wire.cut("shutting down");
         }
+    }
+}
+
+/// What waiting for a worker has come to; `None` while it is worth waiting.
+fn settled(state: &State) -> Option<Result<Arc<Ready>, WorkerError>> {
+    match state {
+        State::Starting => None,
+        State::Ready(ready) => Some(Ok(Arc::clone(ready))),
+        State::Down(reason) | State::Parked(reason) => {
+            Some(Err(WorkerError::Unavailable(reason.clone())))
+        }
+        State::Closed => Some(Err(WorkerError::Unavailable(Reason::worker_lost()))),
     }
 }

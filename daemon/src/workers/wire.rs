@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,7 +13,8 @@ use bytes::{Bytes, BytesMut};
 use mintwarden_worker::{
     device::KeyHandle,
     wire::{
-        Answer, Ask, BUILD, FromWorker, MAX_FRAME, MessageError, ServerHello, ToWorker, WorkerHello,
+        Answer, Ask, BUILD, FromWorker, LastWords, MAX_FRAME, MessageError, Refused, ServerHello,
+        ToWorker, WorkerHello,
     },
 };
 use prost::Message as _;
@@ -23,11 +24,11 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{state::Shared, words};
+use super::{pulse, state::Shared, words};
 use crate::{admission::Permit, clock::Deadline};
 
 /// How long a device may take from the start of its worker to its login.
@@ -42,6 +43,15 @@ pub(super) enum Lost {
     Deadline,
 }
 
+/// How a wire ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its worker can be expected to end by itself.
+    Ordinary,
+    /// Its worker does not answer.
+    Silent,
+}
+
 /// The open requests of one wire, and the way to make more.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -49,6 +59,10 @@ pub(super) struct Wire {
     open: Mutex<Open>,
     next: AtomicU64,
     cut: CancellationToken,
+    /// Whether a call of the device has been running for long.
+    stalled: watch::Sender<bool>,
+    /// Whether it has signed and what it signed was right.
+    proved: AtomicBool,
 }
 
 /// Requests without an answer. `None` once the wire has ended.
@@ -57,6 +71,7 @@ type Open = Option<HashMap<u64, Waiting>>;
 #[derive(Debug)]
 struct Waiting {
     answer: oneshot::Sender<Answer>,
+    pulse: bool,
     /// Held until the worker is done with the request, even if the caller is long gone: what is
     /// admitted is what the worker really has to do (I9).
     _permit: Option<Arc<Permit>>,
@@ -79,14 +94,42 @@ impl Wire {
         deadline: Deadline,
     ) -> Result<Answer, Lost> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let frame = encode(&ToWorker { id, ask: Some(ask) });
         let (answer, answered) = oneshot::channel();
-        self.open().as_mut().ok_or(Lost::Wire)?.insert(id, Waiting { answer, _permit: permit });
+        let pulse = matches!(ask, Ask::Pulse(_));
+        let frame = encode(&ToWorker { id, ask: Some(ask) });
+        let waiting = Waiting { answer, pulse, _permit: permit };
+        self.open().as_mut().ok_or(Lost::Wire)?.insert(id, waiting);
         self.frames.send(frame).map_err(|_| Lost::Wire)?;
         match tokio::time::timeout_at(deadline.instant().into(), answered).await {
             Ok(answer) => answer.map_err(|_| Lost::Wire),
             Err(_) => Err(Lost::Deadline),
         }
+    }
+
+    /// Whether a request other than for the pulse waits for its answer.
+    pub(super) fn is_busy(&self) -> bool {
+        let open = self.open();
+        open.as_ref().is_some_and(|open| open.values().any(|waiting| !waiting.pulse))
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        *self.stalled.borrow()
+    }
+
+    pub(super) fn set_stalled(&self, stalled: bool) {
+        self.stalled.send_if_modified(|now| std::mem::replace(now, stalled) != stalled);
+    }
+
+    /// Waits until a call of the device has been running for long.
+    pub(super) async fn stalls(&self) {
+        let mut stalled = self.stalled.subscribe();
+        // The sender lives as long as this wire.
+        let _stalled = stalled.wait_for(|stalled| *stalled).await;
+    }
+
+    /// Notes that what it signed was right; whether that is news.
+    pub(super) fn note_proved(&self) -> bool {
+        !self.proved.load(Ordering::Relaxed) && !self.proved.swap(true, Ordering::Relaxed)
     }
 
     /// Ends the wire, and with it the worker.
@@ -108,7 +151,12 @@ impl Wire {
 }
 
 /// Serves one wire until it ends, and keeps the worker's state true meanwhile.
-pub(super) async fn serve(socket: UnixStream, device: &str, state: &Shared) {
+pub(super) async fn serve(
+    socket: UnixStream,
+    device: &str,
+    call_timeout: Duration,
+    state: &Shared,
+) -> End {
     let (read, write) = socket.into_split();
     let (frames, outgoing) = mpsc::unbounded_channel();
     let wire = Arc::new(Wire {
@@ -116,21 +164,28 @@ pub(super) async fn serve(socket: UnixStream, device: &str, state: &Shared) {
         open: Mutex::new(Some(HashMap::new())),
         next: AtomicU64::new(1),
         cut: CancellationToken::new(),
+        stalled: watch::Sender::new(false),
+        proved: AtomicBool::new(false),
     });
     state.begin(&wire);
     let hello = ToWorker { id: 0, ask: Some(Ask::Hello(ServerHello { build: BUILD.into() })) };
     // The receiver is alive: it is moved into the writer just below.
     let _sent = wire.frames.send(encode(&hello));
     let writer = tokio::spawn(write_all(write, outgoing));
-    let ended = tokio::select! {
-        ended = read_all(read, &wire, device, state) => ended,
-        () = wire.cut.cancelled() => "it was cut",
+    let (end, ended) = tokio::select! {
+        ended = read_all(read, &wire, device, state) => (End::Ordinary, ended),
+        silent = pulse::watch_over(&wire, call_timeout) => {
+            state.failed(&wire, "WORKER_SILENT", silent.into());
+            (End::Silent, silent)
+        }
+        () = wire.cut.cancelled() => (End::Ordinary, "it was cut"),
     };
     tracing::info!(device, ended, "a worker's wire ended");
     state.lost(&wire);
     // Every open request ends with `Lost::Wire`, and no new one can begin.
     wire.open().take();
     writer.abort();
+    end
 }
 
 async fn write_all(mut socket: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Bytes>) {
@@ -149,7 +204,8 @@ async fn read_all(
 ) -> &'static str {
     let mut socket = BufReader::with_capacity(64 * 1024, socket);
     let hello = match tokio::time::timeout(HELLO, read_hello(&mut socket)).await {
-        Ok(Ok(hello)) => words::hello(hello),
+        Ok(Ok(Ok(hello))) => words::hello(hello),
+        Ok(Ok(Err(last))) => return ends(device, state, wire, last),
         Ok(Err(why)) => {
             state.failed(wire, "WORKER_LOST", format!("no hello: {why}"));
             return why;
@@ -199,6 +255,9 @@ async fn read_all(
     }
     loop {
         let frame = match read_frame(&mut socket).await {
+            Ok(FromWorker { answer: Some(Answer::LastWords(words)), .. }) => {
+                return ends(device, state, wire, words);
+            }
             Ok(frame) => frame,
             Err(why) => return why,
         };
@@ -208,11 +267,23 @@ async fn read_all(
     }
 }
 
-async fn read_hello(socket: &mut BufReader<OwnedReadHalf>) -> Result<WorkerHello, &'static str> {
+/// The worker's first message, which may be its last.
+async fn read_hello(
+    socket: &mut BufReader<OwnedReadHalf>,
+) -> Result<Result<WorkerHello, LastWords>, &'static str> {
     match read_frame(socket).await?.answer {
-        Some(Answer::Hello(hello)) => Ok(hello),
+        Some(Answer::Hello(hello)) => Ok(Ok(hello)),
+        Some(Answer::LastWords(words)) => Ok(Err(words)),
         _ => Err("the worker's first message is no hello"),
     }
+}
+
+fn ends(device: &str, state: &Shared, wire: &Arc<Wire>, last: LastWords) -> &'static str {
+    let last = LastWords { why: words::refused(last.why), ..last };
+    let Refused { reason, detail } = &last.why;
+    tracing::error!(device, reason, detail, "a worker says why it ends");
+    state.last_words(last, wire);
+    "the worker said that it ends"
 }
 
 async fn read_frame(socket: &mut BufReader<OwnedReadHalf>) -> Result<FromWorker, &'static str> {

@@ -67,6 +67,15 @@ pub(super) struct DeviceStatus {
     pub(super) description: Option<String>,
     pub(super) sessions: u32,
     pub(super) starts: u64,
+    pub(super) last_fault: Option<DeviceFault>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct DeviceFault {
+    pub(super) reason: String,
+    pub(super) detail: Option<String>,
+    /// RFC 3339.
+    pub(super) at: Option<String>,
 }
 
 impl From<Vec<api::Keyset>> for Keysets {
@@ -130,6 +139,11 @@ impl From<api::DeviceStatus> for DeviceStatus {
             description: some(device.description),
             sessions: device.sessions,
             starts: device.starts,
+            last_fault: device.last_fault.map(|fault| DeviceFault {
+                reason: fault.reason,
+                detail: some(fault.detail),
+                at: fault.at.and_then(time),
+            }),
         }
     }
 }

@@ -2,7 +2,7 @@ use std::io::{self, Write};
 
 use comfy_table::{Table, presets::NOTHING};
 
-use super::model::{Keysets, Status};
+use super::model::{DeviceStatus, Keysets, Status};
 
 pub(super) fn keysets(out: &mut impl Write, keysets: &Keysets) -> io::Result<()> {
     let mut keys = table(&["ISSUER", "STATE", "KID", "DEVICE", "ALGORITHM", "CREATED", "CHANGED"]);
@@ -68,7 +68,15 @@ fn notes(out: &mut impl Write, status: &Status) -> io::Result<()> {
         .devices
         .iter()
         .flat_map(|device| device.detail.iter().map(move |detail| (device.name.as_str(), detail)));
-    for (at, (name, note)) in alarms.chain(details).enumerate() {
+    let fault = |device: &DeviceStatus| {
+        let fault = device.last_fault.as_ref()?;
+        let (at, detail) = (text(&fault.at), text(&fault.detail));
+        Some(format!("last fault at {at}: {} ({detail})", fault.reason))
+    };
+    let faults =
+        status.devices.iter().filter_map(|device| Some((device.name.as_str(), fault(device)?)));
+    let notes = alarms.chain(details).map(|(name, note)| (name, note.clone())).chain(faults);
+    for (at, (name, note)) in notes.enumerate() {
         if at == 0 {
             writeln!(out)?;
         }

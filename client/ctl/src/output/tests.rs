@@ -53,6 +53,7 @@ fn sample_status() -> api::Status {
             description: "SoftHSM v2".into(),
             sessions: 4,
             starts: 1,
+            last_fault: None,
         }],
         alarms: vec!["the server's certificate ends in 2days".into()],
     }
@@ -108,6 +109,7 @@ fn the_json_of_status_is_stable() {
                 "name": "hsm-a", "kind": "pkcs11", "state": "parked", "reason": "LOGIN_FAILED",
                 "detail": "correct the PIN, then: mintwardenctl device resume hsm-a",
                 "description": "SoftHSM v2", "sessions": 4, "starts": 1,
+                "last_fault": null,
             }],
             "alarms": ["the server's certificate ends in 2days"],
         })

@@ -8,6 +8,7 @@ use crate::{
     clock::UnixTime,
     dev::pki::Pki,
     keyset::live::LiveIssuer,
+    launcher::control::{self, Upward},
     listen::{self, LiveCertificates},
     telemetry::metrics::observed::Parts,
     workers::Workers,
@@ -50,9 +51,10 @@ fn scraped(directory: &Path) -> String {
     let _kept_by_its_listener = metrics.listeners.of("grpc");
     let tls = config.tls.clone().expect("configured");
     let first = listen::Certificates::load(&tls).expect("good files");
+    let (_launcher, server) = control::pair().expect("a pair of sockets");
     let parts = Parts {
         issuers: config.issuers.iter().cloned().map(LiveIssuer::new).map(Arc::new).collect(),
-        workers: Arc::new(Workers::new(&config.devices)),
+        workers: Arc::new(Workers::new(&config.devices, &Upward::new(server))),
         admission: Arc::new(Admission::new(&config)),
         certificates: Some(LiveCertificates::start(tls, first, metrics.certificates.clone())),
         started_at: UnixTime(1_700_000_000),

@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn one_state_is_on_and_its_cause_is_of_a_closed_set() {
-        let down = |reason: &str| State::Down(Reason { reason: reason.into(), detail: "".into() });
+        let down = |reason: &str| State::Down(Reason::new(reason, ""));
         for (said, shown) in
             [("TOKEN_ABSENT", "TOKEN_ABSENT"), ("WORKER_LOST", "WORKER_LOST"), ("x\"y", "OTHER")]
         {

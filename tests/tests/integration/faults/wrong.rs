@@ -1,0 +1,95 @@
+//! Signatures that do not verify are never released.
+
+use mintwarden_client::{Error, api::DeviceState};
+use mintwarden_tests::{
+    Appliance, ISSUER, claims, eventually,
+    faulty::{Action, Function, on},
+};
+
+use super::ladder::Ladder;
+
+#[tokio::test]
+async fn i2_one_flipped_bit_costs_a_worker_and_the_batch_is_signed_by_a_fresh_one() {
+    let rule = on(Function::C_Sign).once().does(Action::FlipBit(100));
+    Ladder::new().await.heals_unseen(rule).await.was_a_worker("DEVICE_FAULT");
+}
+
+#[tokio::test]
+async fn i2_one_signature_by_another_key_costs_a_worker() {
+    let rule = on(Function::C_SignInit).once().does(Action::OtherKey);
+    Ladder::new().await.heals_unseen(rule).await.was_a_worker("DEVICE_FAULT");
+}
+
+#[tokio::test]
+async fn i2_a_key_that_signs_wrong_twice_in_a_row_is_suspended_with_an_alarm() {
+    let ladder = Ladder::new().await;
+    let rule = ladder.add(on(Function::C_Sign).does(Action::FlipBit(7)));
+    let error = ladder.sign(1).await.unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    ladder.ready().await;
+    let issuer = ladder.appliance.status().await.issuers.remove(0);
+    let kid = ladder.appliance.kids(ISSUER).await.remove(0);
+    let suspended = |alarm: &String| alarm.contains(&kid) && alarm.contains("suspended");
+    assert!(issuer.alarms.iter().any(suspended), "{:?}", issuer.alarms);
+    // Two workers were tried, and it is not tried again although the device is well.
+    let starts = ladder.device().await.starts;
+    assert_eq!(starts, 3);
+    ladder.faulty().remove(rule).unwrap();
+    let error = ladder.sign(2).await.unwrap_err();
+    assert!(error.to_string().contains("KEY_SUSPENDED"), "{error}");
+    assert_eq!(ladder.device().await.starts, starts);
+    // Published all the same: what it signed before stays valid.
+    assert!(ladder.appliance.verifier(ISSUER).await.kids().contains(&kid));
+}
+
+#[tokio::test]
+async fn i2_a_key_that_signs_wrong_twice_gives_way_to_a_second_devices() {
+    let appliance = Appliance::softhsm()
+        .with_device("hsm-a")
+        .with_device("hsm-b")
+        .faulty()
+        .start_initialised()
+        .await;
+    let verifier = appliance.verifier(ISSUER).await;
+    appliance.until_device("hsm-b", DeviceState::Ready).await;
+    let issuer = appliance.client().issuer(ISSUER);
+    let first = verifier.verify(&issuer.sign(claims::trade(1)).await.unwrap()).unwrap().kid;
+    let wrong = on(Function::C_Sign).does(Action::FlipBit(7));
+    appliance.faulty_of("hsm-a").add(wrong).unwrap();
+    // The first has a second chance when its fresh worker is there; no caller sees anything of it.
+    eventually("the key is suspended", async || {
+        let token = issuer.sign(claims::trade(2)).await.expect("the other device takes over");
+        assert_ne!(verifier.verify(&token).unwrap().kid, first);
+        let alarms = appliance.status().await.issuers.remove(0).alarms;
+        alarms.iter().any(|alarm| alarm.contains(&first)).then_some(())
+    })
+    .await;
+    appliance.until_device("hsm-a", DeviceState::Ready).await;
+    let token = issuer.sign(claims::trade(3)).await.unwrap();
+    assert_ne!(verifier.verify(&token).unwrap().kid, first);
+}
+
+#[tokio::test]
+async fn i2_nothing_wrong_is_released_while_bits_flip_at_random() {
+    let ladder = Ladder::new().await;
+    let rule = on(Function::C_Sign).with_probability(0.05, 11).does(Action::FlipBit(300));
+    let rule = ladder.add(rule);
+    let issuer = ladder.appliance.client().issuer(ISSUER);
+    let mut tokens = 0;
+    for number in 0..60 {
+        match issuer.sign(claims::trade(number)).await {
+            Ok(token) => {
+                ladder.verifier.verify(&token).unwrap();
+                tokens += 1;
+            }
+            Err(Error::DeadlineExceeded) => {}
+            Err(error) => assert!(error.is_retryable(), "{error}"),
+        }
+    }
+    assert_ne!(tokens, 0);
+    assert_ne!(ladder.faulty().remove(rule).unwrap(), 0);
+    eventually("the device is well", async || {
+        (ladder.device().await.state() == DeviceState::Ready).then_some(())
+    })
+    .await;
+}
