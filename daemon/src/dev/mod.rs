@@ -201,6 +201,7 @@ impl Bench {
         let jwks = addresses.jwks.map(|address| {
             format!("{}://{address}/issuers/{ISSUER}/jwks.json", addresses.jwks_scheme)
         });
+        let ops = addresses.ops.map(|address| format!("http://{address}"));
         vec![
             ("MINTWARDEN_ENDPOINT", grpc),
             ("MINTWARDEN_CERT", text(&identity.certificate)),
@@ -209,6 +210,7 @@ impl Bench {
             ("MINTWARDEN_UNIX", format!("unix:{}", text(&self.file("api.sock")))),
             ("MINTWARDEN_ISSUER", ISSUER.into()),
             ("MINTWARDEN_JWKS_URL", jwks.unwrap_or_default()),
+            ("MINTWARDEN_OPS_URL", ops.unwrap_or_default()),
             ("MINTWARDEN_CONFIG", text(&self.file("mintwarden.toml"))),
             ("MINTWARDEN_CUSTODIAN_CERT", text(&self.custodian.certificate)),
             ("MINTWARDEN_CUSTODIAN_KEY", text(&self.custodian.private_key)),

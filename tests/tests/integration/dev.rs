@@ -63,6 +63,7 @@ async fn a_command_finds_the_appliance_in_its_environment_and_its_status_is_pass
         .collect();
     assert!(variables["MINTWARDEN_ENDPOINT"].starts_with("https://127.0.0.1:"));
     assert!(variables["MINTWARDEN_UNIX"].starts_with("unix:/"));
+    assert!(variables["MINTWARDEN_OPS_URL"].starts_with("http://127.0.0.1:"));
     let jwks = variables["MINTWARDEN_JWKS_URL"];
     assert!(jwks.starts_with("https://127.0.0.1:") && jwks.ends_with("/jwks.json"), "{jwks}");
     for name in ["CERT", "KEY", "CA", "CUSTODIAN_CERT", "CUSTODIAN_KEY"] {
