@@ -46,6 +46,9 @@
 //! [`Error`] can be matched on; [`Error::reason`] is stable, and [`Error::claim`] and [`Error::rule`]
 //! name what a profile refuses.
 //!
+//! The feature `verify` adds [`verify`]: what a workload does with the tokens that it gets. By default it is off, and
+//! the library has no HTTP client.
+//!
 //! Plain answers of the appliance are the API's own messages, re-exported as [`api`].
 
 mod address;
@@ -67,6 +70,8 @@ mod pool;
 mod status;
 mod tls;
 mod token;
+#[cfg(feature = "verify")]
+pub mod verify;
 
 pub use builder::Builder;
 pub use bytes::Bytes;

@@ -6,7 +6,8 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, ConfigBuilder, RootCertStore,
+    client::WantsClientCert,
     crypto::aws_lc_rs,
     version::{TLS12, TLS13},
 };
@@ -93,37 +94,54 @@ impl Material {
             origin: identity.key.origin(),
             problem: format!("no usable private key ({error}); give it unencrypted, as PEM"),
         })?;
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates("CA", &ca.0, &self.ca)? {
-            roots.add(certificate).map_err(|source| ConfigError::Tls {
+        let roots = root_store(ca, &self.ca)?;
+        let mut config = believing(roots)?.with_client_auth_cert(chain, key).map_err(|source| {
+            ConfigError::Tls {
                 problem: format!(
-                    "{} is no CA certificate; give that of the appliance's CA",
-                    ca.0.origin()
+                    "{} and {} do not go together; give a certificate and the key it was made for",
+                    identity.certificate.origin(),
+                    identity.key.origin()
                 ),
                 source,
-            })?;
-        }
-        let mut config = ClientConfig::builder_with_provider(Arc::new(
-            aws_lc_rs::default_provider(),
-        ))
-        .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(|source| ConfigError::Tls {
-            problem: "TLS 1.3 and 1.2 are not available in this build".to_owned(),
-            source,
-        })?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .map_err(|source| ConfigError::Tls {
-            problem: format!(
-                "{} and {} do not go together; give a certificate and the key it was made for",
-                identity.certificate.origin(),
-                identity.key.origin()
-            ),
-            source,
+            }
         })?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Arc::new(config))
     }
+}
+
+/// A client that believes these CAs, and no others.
+pub(crate) fn believing(
+    roots: RootCertStore,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, ConfigError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(|source| ConfigError::Tls {
+            problem: "TLS 1.3 and 1.2 are not available in this build".to_owned(),
+            source,
+        })?;
+    Ok(builder.with_root_certificates(roots))
+}
+
+/// The CAs as they are now.
+#[cfg(feature = "verify")]
+pub(crate) fn roots(ca: &TrustAnchors) -> Result<RootCertStore, ConfigError> {
+    root_store(ca, &ca.0.read("CA")?)
+}
+
+fn root_store(ca: &TrustAnchors, pem: &[u8]) -> Result<RootCertStore, ConfigError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("CA", &ca.0, pem)? {
+        roots.add(certificate).map_err(|source| ConfigError::Tls {
+            problem: format!(
+                "{} is no CA certificate; give that of the appliance's CA",
+                ca.0.origin()
+            ),
+            source,
+        })?;
+    }
+    Ok(roots)
 }
 
 fn certificates(

@@ -4,6 +4,7 @@
 
 mod endpoints;
 mod joining;
+mod jwks;
 mod observed;
 mod server;
 mod tls;
