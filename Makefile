@@ -6,7 +6,7 @@
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: ## one Txn-Token, from an empty SoftHSM2 token to an independent verification
+demo: ## the whole story of a Txn-Token: exchange, signature in SoftHSM2, two workloads, four attacks
 	@scripts/demo.sh
 
 test: ## all tests; ARGS='…' goes to cargo nextest

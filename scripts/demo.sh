@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# One real Txn-Token, on a machine that has only Rust, git and make: a throw-away SoftHSM2 token, CA,
-# certificates and appliance (`mintwarden dev`), and the example that signs and verifies against it.
-# Leaves token.jwt, jwks.json and mintwarden.toml in target/demo.
+# The whole story of a Txn-Token, on a machine that has only Rust, git and make: a throw-away SoftHSM2
+# token, CA, certificates and appliance (`mintwarden dev`), and the example that puts an IdP, a TTS and two
+# workloads around it. Leaves token.jwt, jwks.json, all configuration and the logs in target/demo.
 
 . "$(dirname "$0")/lib.sh"
 cd "$repo"

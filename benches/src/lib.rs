@@ -2,7 +2,8 @@
 //! in one run on one machine, since absolute figures of a shared machine mean little.
 //!
 //! - [`run`](mod@run): the order of the measurements; [`report`]: what they say about the budget;
-//!   [`table`]: the same for people; [`profile`]: one load alone, for a profiler to look at.
+//!   [`table`]: the same for people; [`profile`]: one load alone, for a profiler to look at;
+//!   [`tts`]: a service in front of it.
 //! - [`raw`]: the baseline, a process of its own with a PKCS#11 token of its own; [`load`]: the load
 //!   generator, through the client library; [`start`]: start to first signature.
 //! - [`cpu`] and [`memory`]: what the appliance takes.
@@ -27,3 +28,4 @@ pub mod run;
 pub mod start;
 pub mod statistics;
 pub mod table;
+pub mod tts;

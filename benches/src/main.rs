@@ -16,6 +16,7 @@ use mintwarden_benches::{
     report::Report,
     run::{self, Findings},
     table::Text,
+    tts,
 };
 use serde::Serialize;
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let outcome = match &options.role {
         Some(Role::Raw(arguments)) => child::serve(arguments),
         Some(Role::Profile(arguments)) => wait(profile::run(arguments)),
+        Some(Role::Tts(arguments)) => wait(tts::run(arguments)),
         None => measure(&options),
     };
     match outcome {

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 
-use crate::{profile, raw::child};
+use crate::{profile, raw::child, tts};
 
 /// Measures the appliance beside raw loops on the same kind of device, and prints the budget.
 #[derive(Debug, Parser)]
@@ -36,6 +36,8 @@ pub enum Role {
     Raw(child::Arguments),
     /// Put one load on an appliance of its own, for a profiler to look at.
     Profile(profile::Arguments),
+    /// Concurrent exchanges at the example TTS, beside the appliance alone.
+    Tts(tts::Arguments),
 }
 
 /// How long things are measured.

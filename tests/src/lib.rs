@@ -15,6 +15,7 @@
 //! - [`Appliance`] is the `mintwarden` process with its children, on a throw-away [`Token`], with
 //!   certificates of a throw-away [`Pki`]; [`Builder`] says what is configured.
 //! - [`Verifier`] checks tokens with an independent library, from a published JWK Set.
+//! - [`domain::Domain`] is what stands around an appliance: an IdP, and TTS and workloads as real processes.
 //! - [`Container`] is an appliance in a container.
 //! - [`faulty`] makes devices misbehave on command, where the appliance was built
 //!   [`faulty`](Builder::faulty).
@@ -36,6 +37,7 @@ pub mod channel;
 pub mod claims;
 pub mod container;
 pub mod ctl;
+pub mod domain;
 pub mod http2;
 pub mod metrics;
 pub mod pki;

@@ -52,6 +52,15 @@ impl Pki {
         self.uris(&file_name(path), &[&spiffe(path)])
     }
 
+    /// A certificate for a workload that serves on `localhost` and calls others: with a SPIFFE ID, as
+    /// [`client`](Self::client), and names as [`server`](Self::server).
+    pub fn workload(&self, path: &str) -> Identity {
+        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        let mut params = CertificateParams::new(names).expect("names");
+        params.subject_alt_names.push(SanType::URI(spiffe(path).try_into().expect("ASCII")));
+        self.issue(&file_name(path), params)
+    }
+
     /// Like [`client`](Self::client), of an authority that nobody knows.
     pub fn foreign_authority(&self, path: &str) -> Identity {
         let directory = self.directory.join("foreign");

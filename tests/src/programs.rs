@@ -1,6 +1,9 @@
 //! Where the built programs are.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 /// The launcher and server.
 pub const MINTWARDEN: &str = "mintwarden";
@@ -18,6 +21,19 @@ pub const CTL: &str = "mintwardenctl";
 /// If it is not built.
 #[must_use]
 pub fn path(program: &str) -> PathBuf {
+    find(Path::new(program))
+}
+
+/// The path of a built example of the client library, as [`path`].
+///
+/// # Panics
+/// If it is not built.
+#[must_use]
+pub fn example(name: &str) -> PathBuf {
+    find(&Path::new("examples").join(name))
+}
+
+fn find(program: &Path) -> PathBuf {
     let own = env::current_exe().expect("a process knows its own path");
     // A test lies in deps/, an example in examples/, any other program beside those.
     let candidates: Vec<_> =
@@ -25,8 +41,9 @@ pub fn path(program: &str) -> PathBuf {
     match candidates.iter().find(|path| path.is_file()) {
         Some(found) => found.clone(),
         None => panic!(
-            "{program} is not built (looked for {candidates:?}): `cargo build --workspace` first, with \
-             `--release` where this was built so"
+            "{} is not built (looked for {candidates:?}): `cargo build --workspace --examples` first, with \
+             `--release` where this was built so",
+            program.display()
         ),
     }
 }

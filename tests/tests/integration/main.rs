@@ -33,3 +33,5 @@ mod secrets;
 mod services;
 mod signing;
 mod storm;
+mod tts;
+mod workload;
