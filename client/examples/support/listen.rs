@@ -5,24 +5,21 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{Extension, Router};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto::Builder,
-        graceful::{GracefulShutdown, Watcher},
-    },
+    server::conn::auto::Builder,
     service::TowerToHyperService,
 };
 use rustls::ServerConfig;
 use spiffe::{SpiffeId, TrustDomain};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     time,
 };
 use tokio_rustls::TlsAcceptor;
 
 use super::{Failure, asked_to_end, tls};
 
-const MAX_CONNECTIONS: usize = 1024;
+const MAX_CONNECTIONS: u32 = 1024;
 const MAX_STREAMS: u32 = 256;
 /// How long a TLS handshake, or a request's header, may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -53,11 +50,11 @@ pub(crate) async fn serve(
     trust_domain: TrustDomain,
     router: Router,
 ) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
+    let (stop, stopped) = watch::channel(());
     let server = Arc::new(Server { tls: Arc::new(tls).into(), trust_domain, router });
-    let graceful = GracefulShutdown::new();
-    let stop = asked_to_end();
-    tokio::pin!(stop);
+    let asked = asked_to_end();
+    tokio::pin!(asked);
     loop {
         let accept = async {
             // The permit first: beyond the bound connections wait in the kernel.
@@ -66,22 +63,23 @@ pub(crate) async fn serve(
         };
         let (permit, accepted) = tokio::select! {
             accepted = accept => accepted,
-            () = &mut stop => break,
+            () = &mut asked => break,
         };
         let Ok((stream, _)) = accepted else {
             time::sleep(BREATHER).await;
             continue;
         };
-        let (server, watcher) = (server.clone(), graceful.watcher());
+        let (server, stopped) = (server.clone(), stopped.clone());
         tokio::spawn(async move {
-            if let Err(error) = server.connection(stream, watcher).await {
+            if let Err(error) = server.connection(stream, stopped).await {
                 tracing::debug!(%error, "connection");
             }
             drop(permit);
         });
     }
-    drop(listener);
-    let _cut_off = time::timeout(DRAIN, graceful.shutdown()).await;
+    drop((listener, stop));
+    // All permits are back when all connections have ended.
+    let _cut_off = time::timeout(DRAIN, permits.acquire_many(MAX_CONNECTIONS)).await;
 }
 
 struct Server {
@@ -91,7 +89,11 @@ struct Server {
 }
 
 impl Server {
-    async fn connection(&self, stream: TcpStream, watcher: Watcher) -> io::Result<()> {
+    async fn connection(
+        &self,
+        stream: TcpStream,
+        mut stopped: watch::Receiver<()>,
+    ) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let stream = time::timeout(HANDSHAKE, self.tls.accept(stream)).await??;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
@@ -102,11 +104,16 @@ impl Server {
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
         builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS);
-        let service = TowerToHyperService::new(router);
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        match time::timeout(MAX_AGE, watcher.watch(connection)).await {
-            Ok(ended) => ended.map_err(io::Error::other),
-            Err(_) => Ok(()),
+        let connection =
+            builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended.map_err(io::Error::other),
+            // The sender is dropped: nothing is ever sent.
+            _ = stopped.changed() => {}
+            () = time::sleep(MAX_AGE) => {}
         }
+        connection.as_mut().graceful_shutdown();
+        time::timeout(DRAIN, connection).await?.map_err(io::Error::other)
     }
 }

@@ -16,7 +16,7 @@ use tokio::{sync::Semaphore, time};
 
 use crate::{
     error::{Code, Refusal},
-    exchange::Exchange,
+    exchange::{Exchange, Issued},
     request::{MAX_FORM, TXN_TOKEN, TokenRequest},
     support::listen::Peer,
 };
@@ -44,20 +44,20 @@ async fn token(
 ) -> Response<Body> {
     let requester = peer.0.as_ref().map_or("nobody".into(), ToString::to_string);
     match endpoint.answer(peer, request).await {
-        Ok(token) => {
-            tracing::info!(requester, "token");
+        Ok(Issued { token, txn }) => {
+            tracing::info!(requester, txn, "token");
             issued(&token)
         }
         Err(refusal) => {
             let Refusal { code, reason, message, .. } = &refusal;
-            tracing::info!(requester, error = code.as_str(), reason, message, "refused");
+            tracing::info!(requester, error = code.as_str(), reason, why = message, "refused");
             refusal.into_response()
         }
     }
 }
 
 impl Endpoint {
-    async fn answer(&self, peer: Peer, request: Request<Body>) -> Result<Token, Refusal> {
+    async fn answer(&self, peer: Peer, request: Request<Body>) -> Result<Issued, Refusal> {
         let requester =
             peer.0.map_err(|why| Refusal::new(Code::InvalidClient, "REQUESTER_UNKNOWN", why))?;
         let full = |_| Refusal::unavailable("OVERLOADED", None);

@@ -29,7 +29,7 @@ pub(crate) struct Refusal {
     pub(crate) code: Code,
     /// Stable, for programs: the member `reason` of the answer.
     pub(crate) reason: &'static str,
-    /// For a person.
+    /// For a person: `error_description`.
     pub(crate) message: String,
     /// When to come back.
     pub(crate) retry_after: Option<Duration>,
@@ -37,7 +37,7 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), retry_after: None }
+        Self { code, reason, message: printable(&message.into()), retry_after: None }
     }
 
     pub(crate) fn request(reason: &'static str, message: impl Into<String>) -> Self {
@@ -82,7 +82,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response<Body> {
         let body = json!({
             "error": self.code.as_str(),
-            "error_description": printable(&self.message),
+            "error_description": self.message,
             "reason": self.reason,
         });
         let mut response = Response::new(Body::from(body.to_string()));

@@ -7,14 +7,17 @@ use std::{
 
 use aws_lc_rs::rand;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use mintwarden_client::{Error, Issuer, Token, TxnClaims, verify::VerifiedToken};
+use mintwarden_client::{
+    Error, Issuer, Token, TxnClaims,
+    verify::{VerifiedToken, VerifyError},
+};
 use serde_json::{Map, Value};
 
 use crate::{
     delegation,
     error::{Code, Refusal},
     request::{Subject, TokenRequest},
-    rules::{Act, Rules},
+    rules::{Purpose, Rules},
     subject::Subjects,
 };
 
@@ -29,6 +32,13 @@ pub(crate) struct Exchange {
     pub(crate) rules: Rules,
     pub(crate) issuer: Issuer,
     pub(crate) limits: Limits,
+}
+
+/// What came of a request.
+pub(crate) struct Issued {
+    pub(crate) token: Token,
+    /// The transaction's name: it stands in the logs of TTS and appliance, and so joins them.
+    pub(crate) txn: String,
 }
 
 pub(crate) struct Limits {
@@ -46,14 +56,14 @@ impl Exchange {
         &self,
         requester: &str,
         request: TokenRequest,
-    ) -> Result<Token, Refusal> {
+    ) -> Result<Issued, Refusal> {
         if request.audience != self.trust_domain {
             let message = format!("audience has to be {}", self.trust_domain);
             return Err(Refusal::new(Code::InvalidTarget, "AUDIENCE", message));
         }
-        let claims = match request.subject {
+        let (txn, claims) = match request.subject {
             Subject::Start { access_token, actor_token, context, details } => {
-                self.rules.permit(requester, Act::Start, &request.scopes)?;
+                self.rules.permit(requester, Purpose::Start, &request.scopes)?;
                 let subject = self.subjects.access_token("subject_token", &access_token)?;
                 let actor =
                     actor_token.map(|token| self.subjects.access_token("actor_token", &token));
@@ -61,26 +71,28 @@ impl Exchange {
                 self.start(start, &request.scopes)?
             }
             Subject::Replacement { txn_token } => {
-                self.rules.permit(requester, Act::Replace, &request.scopes)?;
+                self.rules.permit(requester, Purpose::Replace, &request.scopes)?;
                 self.replacement(&self.subjects.txn_token(&txn_token)?, &request.scopes)?
             }
         };
         let claims = claims.scope(request.scopes.join(" ")).requesting_workload(requester);
-        self.sign(claims).await
+        let token = self.sign(claims).await?;
+        Ok(Issued { token, txn })
     }
 
-    /// The claims of a transaction that starts.
-    fn start(&self, start: Start, scopes: &[String]) -> Result<TxnClaims, Refusal> {
+    /// The name and the claims of a transaction that starts.
+    fn start(&self, start: Start, scopes: &[String]) -> Result<(String, TxnClaims), Refusal> {
         let Start { subject, actor, context, details } = start;
         narrows(&subject, scopes)?;
         let act = delegation::act(&subject, actor.as_ref())?;
         let contexts = self.rules.contexts(scopes, details, act.is_some())?;
         let limits = iter::once(&subject).chain(&actor).map(VerifiedToken::expires_at);
+        let txn = unique()?;
         let mut claims = self
             .lifetime(limits)?
             .audience(&self.trust_domain)
-            .txn(unique()?)
-            .subject(subject.text("sub").map_err(|e| Refusal::request(e.reason(), e.to_string()))?)
+            .txn(&*txn)
+            .subject(said(&subject, "sub")?)
             .transaction_context(contexts.tctx);
         if let Some(context) = context {
             claims = claims.requester_context(context);
@@ -91,15 +103,15 @@ impl Exchange {
         if !contexts.agentic_ctx.is_empty() {
             claims = claims.claim("agentic_ctx", contexts.agentic_ctx);
         }
-        Ok(claims)
+        Ok((txn, claims))
     }
 
-    /// The claims of a token that takes the place of another of the same transaction.
+    /// The name of a transaction, and the claims of a token that takes the place of another of the same transaction.
     fn replacement(
         &self,
         replaced: &VerifiedToken,
         scopes: &[String],
-    ) -> Result<TxnClaims, Refusal> {
+    ) -> Result<(String, TxnClaims), Refusal> {
         narrows(replaced, scopes)?;
         let mut hops: Vec<Value> = replaced.hops().map(Value::from).collect();
         if hops.len() > self.limits.replacements {
@@ -113,7 +125,7 @@ impl Exchange {
                 claims = claims.claim(name, value.clone());
             }
         }
-        Ok(claims)
+        Ok((said(replaced, "txn")?.to_owned(), claims))
     }
 
     /// Claims that live as long as they may, and no longer than what they are exchanged for.
@@ -161,6 +173,11 @@ fn narrows(token: &VerifiedToken, scopes: &[String]) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+fn said<'a>(token: &'a VerifiedToken, claim: &str) -> Result<&'a str, Refusal> {
+    let refuse = |error: VerifyError| Refusal::request(error.reason(), error.to_string());
+    token.text(claim).map_err(refuse)
 }
 
 /// A transaction's name: 144 random bits.

@@ -67,7 +67,7 @@ enum Type {
 
 /// What a requester wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Act {
+pub(crate) enum Purpose {
     Start,
     Replace,
 }
@@ -136,17 +136,17 @@ impl Rules {
     pub(crate) fn permit(
         &self,
         workload: &str,
-        act: Act,
+        purpose: Purpose,
         scopes: &[String],
     ) -> Result<(), Refusal> {
         for scope in scopes {
             let rule = self.rule(scope)?;
-            let allowed = match act {
-                Act::Start => &rule.may_start,
-                Act::Replace => &rule.may_replace,
+            let allowed = match purpose {
+                Purpose::Start => &rule.may_start,
+                Purpose::Replace => &rule.may_replace,
             };
             if !allowed.contains(workload) {
-                let doing = if act == Act::Start { "start" } else { "replace" };
+                let doing = if purpose == Purpose::Start { "start" } else { "replace" };
                 let message = format!("this workload may not {doing} a transaction for {scope}");
                 return Err(Refusal::new(
                     Code::UnauthorizedClient,

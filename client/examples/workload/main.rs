@@ -261,7 +261,7 @@ async fn trade(
     match workload.trade(peer, request).await {
         Ok(done) => answer(StatusCode::OK, &done),
         Err(Refusal { status, reason, message }) => {
-            tracing::info!(reason, message, "refused");
+            tracing::info!(reason, why = message, "refused");
             answer(status, &json!({ "reason": reason, "message": message }))
         }
     }

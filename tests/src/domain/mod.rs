@@ -104,6 +104,18 @@ impl Domain {
         Self::start(reach, edit).await
     }
 
+    /// Starts a TTS where it has to fail; its exit status, and what it said.
+    ///
+    /// # Panics
+    /// If it starts.
+    pub async fn refused(&self, edit: impl FnOnce(&mut Table)) -> (Option<i32>, String) {
+        let mut config = tts(&self.reach, &self.idp, &self.pki, self.directory.path());
+        edit(&mut config);
+        let outcome = Program::try_start("tts", "refused", self.directory.path(), &config).await;
+        let Err((status, said)) = outcome else { panic!("the TTS started") };
+        (status.code(), said)
+    }
+
     /// Starts IdP and TTS.
     ///
     /// # Panics

@@ -29,3 +29,27 @@ fn launcher_and_server_need_no_tpm_openssl_or_pkcs11_library() {
         assert!(!libraries.iter().any(|name| name.contains(foreign)), "{libraries:?}");
     }
 }
+
+#[test]
+fn the_client_library_has_no_http_client_of_its_own_unless_it_verifies() {
+    let dependencies = |features: &str| {
+        let said = std::process::Command::new(env!("CARGO"))
+            .args([
+                "tree",
+                "--locked",
+                "--offline",
+                "--package",
+                "mintwarden-client",
+                "--edges",
+                "normal",
+            ])
+            .args(["--prefix", "none", "--features", features])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8(said.stdout).unwrap()
+    };
+    assert!(!dependencies("").contains("reqwest"));
+    assert!(dependencies("verify").contains("reqwest"));
+}

@@ -5,8 +5,11 @@ use std::{
     process::{Output, Stdio},
 };
 
-use mintwarden_tests::{Appliance, ISSUER, PATIENCE, TRUST_DOMAIN, claims};
-use serde_json::Value;
+use mintwarden_tests::{
+    Appliance, ISSUER, PATIENCE, TRUST_DOMAIN, claims,
+    domain::{AUDIENCE, Domain, Form},
+};
+use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 
 /// The interpreter of the virtual environment that `scripts/setup.sh python` makes.
@@ -86,4 +89,61 @@ async fn python_is_told_the_reason_of_a_refusal() {
     let said = run(sign(&appliance, "no-such-issuer"), b"{}\n".to_vec()).await;
     let refused: Value = serde_json::from_str(text(&said.stderr).trim()).unwrap();
     assert_eq!(refused["reason"], "UNKNOWN_ISSUER");
+}
+
+#[tokio::test]
+async fn pyjwt_and_jwcrypto_verify_what_a_tts_gives_and_refuse_what_it_did_not() {
+    let appliance = Appliance::softhsm().start_initialised().await;
+    let domain = Domain::around(&appliance).await;
+    let plain = domain.txn_token().await;
+    let orders = domain.pki().client("orders");
+    let replaced = domain.exchange(&orders, &Form::replacement(&plain)).await.token();
+    let mut subject = domain.idp.claims("Zoë");
+    subject["aud"] = json!([AUDIENCE, "agent-b"]);
+    let actor = domain.idp.access_token(&domain.idp.claims("agent-b"));
+    let delegated = Form::start(&domain.idp.access_token(&subject)).actor(&actor);
+    let delegated = domain.exchange(domain.gateway(), &delegated).await.token();
+    let good = [plain.clone(), replaced, delegated];
+
+    let answer = appliance.https().get(appliance.jwks_url(ISSUER)).send().await.unwrap();
+    let jwks = domain.file("jwks.json");
+    std::fs::write(&jwks, answer.bytes().await.unwrap()).unwrap();
+    let verify = |audience: &str| {
+        let mut command = example("verify.py");
+        command.arg("--jwks").arg(&jwks).args(["--audience", audience]);
+        command
+    };
+    let lines =
+        |tokens: &[String]| tokens.iter().map(|token| format!("{token}\n")).collect::<String>();
+    let said = run(verify(TRUST_DOMAIN), lines(&good).into()).await;
+    assert!(said.status.success(), "{}", text(&said.stderr));
+    let verifier = appliance.verifier(ISSUER).await;
+    let claims: Vec<Value> =
+        text(&said.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let expected: Vec<Value> =
+        good.iter().map(|token| Value::Object(verifier.verify(token).unwrap().claims)).collect();
+    assert_eq!(claims, expected);
+    assert_eq!(
+        (&claims[2]["sub"], &claims[2]["act"]),
+        (&json!("Zoë"), &json!({ "sub": "agent-b" }))
+    );
+
+    let parts: Vec<_> = plain.split('.').collect();
+    let header = json!({ "typ": "txntoken+jwt", "alg": "ES256", "kid": "idp-1" });
+    let bad = [
+        format!("{}.{}.{}", parts[0], parts[1], good[1].rsplit('.').next().unwrap()),
+        format!("{}.{}.", parts[0], parts[1]),
+        domain.idp.sign(&header, &Value::Object(verifier.verify(&plain).unwrap().claims)),
+        domain.idp.access_token(&domain.idp.claims("ada")),
+    ];
+    for (audience, tokens) in [(TRUST_DOMAIN, &bad[..]), ("other.example", &good[..])] {
+        let said = run(verify(audience), lines(tokens).into()).await;
+        assert_eq!((said.status.code(), text(&said.stdout)), (Some(1), ""));
+        let refusals: Vec<Value> =
+            text(&said.stderr).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(refusals.len(), tokens.len(), "{refusals:?}");
+        for refusal in refusals {
+            assert!(refusal["PyJWT"].is_string() && refusal["jwcrypto"].is_string(), "{refusal}");
+        }
+    }
 }

@@ -101,28 +101,28 @@ fn the_agents_context_passes_through_rules_too_and_needs_an_agent() {
 }
 
 #[test]
-fn who_may_ask_is_a_matter_of_scope_and_act() {
+fn who_may_ask_is_a_matter_of_scope_and_purpose() {
     let rules = sample();
-    rules.permit(GATEWAY, Act::Start, &stocks()).unwrap();
-    rules.permit("spiffe://trust-domain.example/orders", Act::Replace, &stocks()).unwrap();
-    for (workload, act) in [
-        (GATEWAY, Act::Replace),
-        ("spiffe://trust-domain.example/orders", Act::Start),
-        ("spiffe://trust-domain.example/gateway/x", Act::Start),
-        ("", Act::Start),
+    rules.permit(GATEWAY, Purpose::Start, &stocks()).unwrap();
+    rules.permit("spiffe://trust-domain.example/orders", Purpose::Replace, &stocks()).unwrap();
+    for (workload, purpose) in [
+        (GATEWAY, Purpose::Replace),
+        ("spiffe://trust-domain.example/orders", Purpose::Start),
+        ("spiffe://trust-domain.example/gateway/x", Purpose::Start),
+        ("", Purpose::Start),
     ] {
-        let refused = rules.permit(workload, act, &stocks()).unwrap_err();
+        let refused = rules.permit(workload, purpose, &stocks()).unwrap_err();
         assert_eq!(
             (refused.code, refused.reason),
             (Code::UnauthorizedClient, "REQUESTER_NOT_ALLOWED")
         );
     }
-    let refused = rules.permit(GATEWAY, Act::Start, &["trade.all".to_owned()]).unwrap_err();
+    let refused = rules.permit(GATEWAY, Purpose::Start, &["trade.all".to_owned()]).unwrap_err();
     assert_eq!((refused.code, refused.reason), (Code::InvalidScope, "SCOPE_UNKNOWN"));
     // One scope that is not allowed spoils the others.
     let both = ["trade.stocks".to_owned(), "trade.read".to_owned()];
-    rules.permit(GATEWAY, Act::Start, &both).unwrap();
-    rules.permit("spiffe://trust-domain.example/orders", Act::Replace, &both).unwrap_err();
+    rules.permit(GATEWAY, Purpose::Start, &both).unwrap();
+    rules.permit("spiffe://trust-domain.example/orders", Purpose::Replace, &both).unwrap_err();
 }
 
 #[test]

@@ -60,6 +60,25 @@ async fn an_appliance_that_is_slow_and_one_that_is_down() {
     appliance.verifier(ISSUER).await.verify(&token).unwrap();
 }
 
+#[tokio::test]
+async fn a_tts_that_could_not_do_its_part_does_not_start() {
+    let appliance = Appliance::softhsm().start_initialised().await;
+    let domain = Domain::around(&appliance).await;
+    let nowhere = "https://127.0.0.1:1/jwks.json";
+    for (section, name, value, status, part) in [
+        ("idp", "jwks", nowhere, 1, nowhere),
+        ("idp", "jwks", "http://idp.example/jwks.json", 1, "keys are read over https"),
+        ("idp", "ca", "missing.crt", 1, "missing.crt"),
+        ("appliance", "issuer", "no-such-issuer", 1, "UNKNOWN_ISSUER"),
+        ("appliance", "endpoint", "mintwarden", 78, "write https://HOST:PORT"),
+        ("tls", "certificate", "missing.crt", 78, "missing.crt"),
+    ] {
+        let (code, said) = domain.refused(|config| config[section][name] = value.into()).await;
+        assert_eq!(code, Some(status), "{said}");
+        assert!(said.contains(part), "{said}");
+    }
+}
+
 async fn recovered(domain: &Domain) {
     eventually("the TTS gives tokens again", async || {
         let answer = domain.exchange(domain.gateway(), &domain.form()).await;
