@@ -15,7 +15,7 @@ use super::ada;
 #[tokio::test]
 async fn an_access_token_becomes_a_txn_token_that_says_what_the_tts_decided() {
     let appliance = Appliance::softhsm().start_initialised().await;
-    let domain = Domain::around(&appliance).await;
+    let mut domain = Domain::around(&appliance).await;
     let before = claims::now();
     let answer = domain.exchange(domain.gateway(), &domain.form()).await;
     assert_eq!(answer.headers["cache-control"], "no-store");
@@ -41,6 +41,11 @@ async fn an_access_token_becomes_a_txn_token_that_says_what_the_tts_decided() {
     names.sort_unstable();
     let expected = ["aud", "exp", "iat", "rctx", "req_wl", "scope", "sub", "tctx", "txn"];
     assert_eq!(names, expected, "nothing else is in it, the access token least of all");
+
+    // The name of the transaction stands in the log, and what was signed is told in the end.
+    let said = domain.tts.stop().await;
+    assert!(said.contains(claim("txn").as_str().unwrap()), "{said}");
+    assert!(said.contains("signed tokens=1 batches=1"), "{said}");
 }
 
 #[tokio::test]
