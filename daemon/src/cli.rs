@@ -3,11 +3,14 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use mintwarden_worker::finding::{Finding, Verdict};
 use rustix::process::Pid;
 
 use crate::{
     config::{Config, EXIT_CONFIG},
-    launcher, server,
+    doctor,
+    launcher::{self, layout::Layout},
+    server,
 };
 
 /// A signing appliance for Transaction Token Services.
@@ -17,7 +20,8 @@ struct Arguments {
     /// The configuration file (TOML).
     #[arg(long, value_name = "FILE", default_value = "/etc/mintwarden/mintwarden.toml")]
     config: PathBuf,
-    /// Check the configuration and the certificates that it names, then exit: 0 or 78.
+    /// Check the configuration, its users and its certificates, then exit: 0 or 78. `mintwarden
+    /// doctor` looks at everything else.
     #[arg(long)]
     check: bool,
     /// Once serving, write the bound addresses to this file (JSON).
@@ -35,6 +39,12 @@ enum Command {
     /// Started by the launcher, never by hand.
     #[command(hide = true)]
     Server,
+    /// Started by the doctor, never by hand.
+    #[command(hide = true)]
+    ServerAccount,
+    /// Examine an appliance, running or stopped: what is wrong, and what to do. Exits with 0 only
+    /// without a fault.
+    Doctor(doctor::Arguments),
     /// A throw-away appliance on a SoftHSM2 token, with CA and certificates; cleans up after itself.
     #[cfg(feature = "dev")]
     Dev(crate::dev::Arguments),
@@ -49,6 +59,8 @@ pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::Server) => server::run(),
+        Some(Command::ServerAccount) => doctor::stopped::server_account(),
+        Some(Command::Doctor(arguments)) => doctor::run(&arguments),
         #[cfg(feature = "dev")]
         Some(Command::Dev(dev)) => crate::dev::run(dev),
         None if arguments.check => check(&arguments.config),
@@ -62,10 +74,17 @@ pub fn run() -> ExitCode {
 
 fn check(path: &std::path::Path) -> ExitCode {
     let checked = Config::load(path).map_err(|error| error.to_string()).and_then(|config| {
-        server::preflight(&config).map_err(|error| error.to_string()).map(|_| config)
+        let usable = Layout::of(&config).and_then(|_| server::preflight(&config));
+        usable.map_err(|error| error.to_string()).map(|_| config)
     });
     match checked {
         Ok(config) => {
+            for Finding { subject, found, remedy, .. } in doctor::configuration::warnings(&config)
+                .into_iter()
+                .filter(|finding| finding.verdict == Verdict::Warning)
+            {
+                eprintln!("{}: warning: {subject}: {found}\n  remedy: {remedy}", path.display());
+            }
             let (issuers, devices) = (config.issuers.len(), config.devices.len());
             eprintln!("{}: good ({issuers} issuers, {devices} devices)", path.display());
             ExitCode::SUCCESS

@@ -30,8 +30,13 @@ impl Jwks {
         }
         let keys: Vec<_> = keyset.published().map(|(_, made)| made.jwk.to_published()).collect();
         let json = Bytes::from(serde_json::json!({ "keys": keys }).to_string());
-        let digest = digest::digest(&digest::SHA256, &json);
-        let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]));
+        let etag = etag(&json);
         Some(Self { json, revision: keyset.revision, etag, max_age })
     }
+}
+
+/// The strong entity tag of a document.
+pub(crate) fn etag(json: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, json);
+    format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]))
 }

@@ -3,7 +3,7 @@
 //! The server's modules stand in the order in which a request meets them: [`listen`] and
 //! [`identity`], [`access`], [`admission`], [`signer`], [`workers`]; [`keyset`], [`store`] and
 //! [`jwks`] keep the keys' public side; [`api`] holds the thin edges. [`launcher`] is a process of
-//! its own. See ARCHITECTURE.md.
+//! its own, and so is [`doctor`]. See ARCHITECTURE.md.
 
 pub mod access;
 pub mod admission;
@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 #[cfg(feature = "dev")]
 pub mod dev;
+pub mod doctor;
 pub mod identity;
 pub mod jwks;
 pub mod keyset;

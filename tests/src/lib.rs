@@ -37,6 +37,7 @@ pub mod channel;
 pub mod claims;
 pub mod container;
 pub mod ctl;
+pub mod doctor;
 pub mod domain;
 pub mod http2;
 pub mod metrics;

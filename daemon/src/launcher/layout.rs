@@ -23,19 +23,19 @@ use rustix::{
 use crate::config::{Config, ConfigError, Users};
 
 /// Who a child process runs as; `None`: as the launcher does.
-pub(super) type Identity = Option<(u32, u32)>;
+pub(crate) type Identity = Option<(u32, u32)>;
 
 /// Users and directories of a configuration, ready for use.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     state_dir: PathBuf,
-    pub(super) server: Identity,
-    pub(super) worker: Identity,
+    pub(crate) server: Identity,
+    pub(crate) worker: Identity,
 }
 
 impl Layout {
-    /// Looks up the users and makes the directories, each for its owner alone.
-    pub(super) fn make(config: &Config) -> Result<Self, ConfigError> {
+    /// Looks up the users; makes nothing.
+    pub(crate) fn of(config: &Config) -> Result<Self, ConfigError> {
         let error = |key: &str, what: String, remedy: &str| {
             ConfigError::key(&config.path, key, what, remedy)
         };
@@ -63,15 +63,19 @@ impl Layout {
                 "name two system users",
             ));
         }
-        let layout = Self { state_dir: config.state_dir.clone(), server, worker };
-        layout.directories(config).map_err(|e| {
-            error(
+        Ok(Self { state_dir: config.state_dir.clone(), server, worker })
+    }
+
+    /// Makes the directories, each for its owner alone.
+    pub(crate) fn make(&self, config: &Config) -> Result<(), ConfigError> {
+        self.directories(config).map_err(|e| {
+            ConfigError::key(
+                &config.path,
                 "state_dir",
                 format!("{}: {e}", config.state_dir.display()),
                 "name a directory that can be made and written",
             )
-        })?;
-        Ok(layout)
+        })
     }
 
     fn directories(&self, config: &Config) -> io::Result<()> {
@@ -92,24 +96,32 @@ impl Layout {
         Ok(())
     }
 
-    /// Takes the state directory for this launcher alone, as long as the file is open: a second one
-    /// would start workers, and they would log in.
-    pub(super) fn lock(&self) -> io::Result<File> {
+    /// Takes the state directory for this process alone, as long as the file is open: a second
+    /// launcher would start workers, and they would log in. `None` where another one has it.
+    pub(crate) fn try_lock(&self) -> io::Result<Option<File>> {
         let path = self.state_dir.join("lock");
         let lock =
             File::options().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(lock),
-            Err(Errno::WOULDBLOCK) => Err(io::Error::other(format!(
-                "{} is in use by another launcher: one state directory serves one appliance",
-                self.state_dir.display()
-            ))),
+            Ok(()) => Ok(Some(lock)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
+    /// As [`try_lock`](Self::try_lock), for a launcher, which does not start without it.
+    pub(super) fn lock(&self) -> io::Result<File> {
+        self.try_lock()?.ok_or_else(|| {
+            io::Error::other(format!(
+                "{} is in use by another launcher, or is being examined by `mintwarden doctor`: one \
+                 state directory serves one appliance",
+                self.state_dir.display()
+            ))
+        })
+    }
+
     /// The directory of a device's worker.
-    pub(super) fn device_dir(&self, device: &str) -> PathBuf {
+    pub(crate) fn device_dir(&self, device: &str) -> PathBuf {
         self.state_dir.join("devices").join(device)
     }
 }

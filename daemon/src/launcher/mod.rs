@@ -5,8 +5,8 @@ mod addresses;
 mod backoff;
 pub mod control;
 mod doom;
-mod layout;
-mod process;
+pub(crate) mod layout;
+pub(crate) mod process;
 mod slot;
 
 use std::{
@@ -33,6 +33,7 @@ use self::{
     control::{Downward, ToLauncher},
     doom::{Doom, Sentence},
     layout::Layout,
+    process::Log,
     slot::Slot,
 };
 use crate::{
@@ -113,7 +114,8 @@ impl Launcher {
         let text = Config::read(path)?;
         let config = Config::parse(&text, path)?;
         server::preflight(&config)?;
-        let layout = Layout::make(&config)?;
+        let layout = Layout::of(&config)?;
+        layout.make(&config)?;
         let lock = layout.lock()?;
         let (program, directory) = process::own_program()?;
         let (signals, sender) = UnixStream::pair()?;
@@ -209,7 +211,7 @@ impl Launcher {
         slot.due = None;
         slot.generation = self.generation;
         slot.backoff.started(now);
-        match process::worker(&self.directory, &setup, self.layout.worker) {
+        match process::worker(&self.directory, &setup, self.layout.worker, Log::Inherited) {
             Ok((process, socket)) => {
                 slot.running = Some(process);
                 slot.resume = false;

@@ -18,7 +18,10 @@ use mintwarden_hsm_config::{
     pin::PinSource,
 };
 use mintwarden_worker::setup::Setup;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+};
 
 use super::layout::Identity;
 
@@ -27,9 +30,9 @@ const SETUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// A child that runs, and the descriptor that tells when it ends.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
-    pub(super) pidfd: OwnedFd,
+    pub(crate) pidfd: OwnedFd,
 }
 
 impl Process {
@@ -46,7 +49,7 @@ impl Process {
     }
 
     /// The exit status, if it has ended; reaps it.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
@@ -54,31 +57,69 @@ impl Process {
         self.child.id()
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    /// Waits for its end; kills it when `within` is over.
+    pub(crate) fn end(mut self, within: Duration) {
+        let limit = Timespec::try_from(within).ok();
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        if !matches!(poll(&mut ended, limit.as_ref()), Ok(1..)) {
+            self.signal(Signal::KILL);
+            // One that even a signal does not end is in the kernel's hands, and is not waited for.
+            let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+            let grace = Timespec { tv_sec: 1, tv_nsec: 0 };
+            let _either_way = poll(&mut ended, Some(&grace));
+        }
+        let _reaped = self.ended();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         // It may have ended meanwhile; it is not reaped yet, so the pid is still its own.
         let _sent = kill_process(Pid::from_child(&self.child), signal);
     }
 }
 
+/// Where what a child prints goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// To this process's standard error.
+    Inherited,
+    /// Nowhere.
+    Discarded,
+}
+
 /// The server, with `control` as its standard input.
 pub(super) fn server(program: &Path, control: OwnedFd, identity: Identity) -> io::Result<Process> {
-    let mut command = bare(program, identity);
+    let mut command = bare(program, identity, Log::Inherited);
     command.arg("server").stdin(control).envs(inherited(&["RUST_LOG", "RUST_BACKTRACE"]));
     Process::new(command.spawn()?)
 }
 
+/// The server's part of an examination of a stopped appliance, with one end of a stream as its standard
+/// input. Returns the other end.
+pub(crate) fn server_account(
+    program: &Path,
+    identity: Identity,
+    log: Log,
+) -> io::Result<(Process, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut command = bare(program, identity, log);
+    command.arg("server-account").stdin(OwnedFd::from(theirs));
+    command.envs(inherited(&["RUST_LOG", "RUST_BACKTRACE"]));
+    Ok((Process::new(command.spawn()?)?, ours))
+}
+
 /// A worker, with one end of a fresh wire as its standard input and its set-up already on it.
 /// Returns the server's end.
-pub(super) fn worker(
+pub(crate) fn worker(
     directory: &Path,
     setup: &Setup,
     identity: Identity,
+    log: Log,
 ) -> io::Result<(Process, OwnedFd)> {
     let DeviceKind::Pkcs11(pkcs11) = &setup.device.kind else {
         return Err(io::Error::other("no worker for this kind of device is installed"));
     };
     let (ours, theirs) = UnixStream::pair()?;
-    let mut command = bare(&directory.join("mintwarden-pkcs11"), identity);
+    let mut command = bare(&directory.join("mintwarden-pkcs11"), identity, log);
     command
         .stdin(OwnedFd::from(theirs))
         .envs(environment(&setup.device))
@@ -113,9 +154,13 @@ fn environment(device: &Device) -> &BTreeMap<String, String> {
 
 /// A command without environment, in a process group of its own (a terminal's Ctrl-C is for the
 /// launcher, which stops the others in order), as `identity` without supplementary groups.
-fn bare(program: &Path, identity: Identity) -> Command {
+fn bare(program: &Path, identity: Identity, log: Log) -> Command {
+    let (stdout, stderr) = match log {
+        Log::Inherited => (stderr(), Stdio::inherit()),
+        Log::Discarded => (Stdio::null(), Stdio::null()),
+    };
     let mut command = Command::new(program);
-    command.env_clear().process_group(0).stdout(stderr()).stderr(Stdio::inherit()).current_dir("/");
+    command.env_clear().process_group(0).stdout(stdout).stderr(stderr).current_dir("/");
     if let Some((uid, gid)) = identity {
         command.gid(gid).uid(uid);
     }
@@ -133,7 +178,7 @@ fn inherited(names: &[&str]) -> Vec<(String, OsString)> {
 }
 
 /// The directory of this program: its workers are installed beside it.
-pub(super) fn own_program() -> io::Result<(PathBuf, PathBuf)> {
+pub(crate) fn own_program() -> io::Result<(PathBuf, PathBuf)> {
     let program = std::env::current_exe()?;
     let directory = program.parent().unwrap_or(Path::new("/")).to_owned();
     Ok((program, directory))

@@ -2,7 +2,7 @@
 
 mod answer;
 mod causes;
-mod certificates;
+pub(crate) mod certificates;
 mod connection;
 mod door;
 mod socket;

@@ -21,6 +21,7 @@ use crate::{
     api::{self, App},
     clock,
     config::{Config, ConfigError, EXIT_CONFIG},
+    doctor::server::Examined,
     keyset::{live::LiveIssuer, steward::Steward},
     launcher::control::{Downward, Upward},
     listen::{self, Certificates, CertificatesError, Drain, Endpoint, LiveCertificates, Protocol},
@@ -171,6 +172,7 @@ async fn serve(
             listen::serve(endpoint, router, Protocol::Http, &limits, &drain, metrics).await;
         });
     }
+    Examined::new(Arc::clone(&app), config.clone(), addresses.clone()).serve();
     let unhealthy = CancellationToken::new();
     let health = tokio::spawn(health::report(Arc::clone(&app), health, unhealthy.clone()));
     tracing::info!(?addresses, "serving");

@@ -9,13 +9,18 @@ use std::{
 };
 
 use mintwarden_worker::IssuerName;
-use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageBackend as _,
+    TableDefinition, backends::InMemoryBackend,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
 use crate::keyset::Keyset;
 
 const KEYSETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keysets");
+/// Largest file that is copied into memory, bytes. Keysets take a few hundred KiB.
+const MAX_COPY: u64 = 256 << 20;
 const FORMAT: u32 = 1;
 
 /// A redb file.
@@ -52,7 +57,28 @@ impl Redb {
         Ok(Self { database: Arc::new(database) })
     }
 
-    fn load_blocking(&self, issuer: &IssuerName) -> Result<Option<Keyset>, StoreError> {
+    /// A copy in memory of the file at `path`, to be looked at: the file stays as it is, also where
+    /// opening it would repair what a killed server left. `None` where there is no file.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub(crate) fn copy(path: &Path) -> Result<Option<Self>, StoreError> {
+        let bytes = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Ok(found) if !found.is_file() => return Err(failed("it is no file")),
+            Ok(found) if found.len() > MAX_COPY => {
+                return Err(failed(format!("{} bytes are too many to look at", found.len())));
+            }
+            _ => fs::read(path).map_err(failed)?,
+        };
+        let memory = InMemoryBackend::new();
+        memory.set_len(bytes.len() as u64).map_err(failed)?;
+        memory.write(0, &bytes).map_err(failed)?;
+        let database = Database::builder().create_with_backend(memory).map_err(failed)?;
+        Ok(Some(Self { database: Arc::new(database) }))
+    }
+
+    pub(crate) fn load_blocking(&self, issuer: &IssuerName) -> Result<Option<Keyset>, StoreError> {
         let read = self.database.begin_read().map_err(failed)?;
         let table = read.open_table(KEYSETS).map_err(failed)?;
         let stored = table.get(issuer.as_str()).map_err(failed)?;
@@ -161,6 +187,23 @@ mod tests {
         let path = directory.path().join("keysets.redb");
         let _first = Redb::open(&path).expect("a store");
         assert!(matches!(Redb::open(&path).err(), Some(StoreError::InUse(_))));
+    }
+
+    #[test]
+    fn a_copy_is_looked_at_and_the_file_stays_as_it_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("keysets.redb");
+        assert!(Redb::copy(&path).expect("nothing to copy").is_none());
+        let store = Redb::open(&path).expect("a store");
+        store.swap_blocking(None, &keyset(1)).expect("there was none");
+        // As a power cut leaves it: not closed.
+        std::mem::forget(store);
+        let before = fs::read(&path).expect("the file");
+        let copy = Redb::copy(&path).expect("a copy").expect("of what is there");
+        assert_eq!(copy.load_blocking(&keyset(1).issuer), Ok(Some(keyset(1))));
+        assert_eq!(fs::read(&path).expect("the file"), before);
+        fs::write(&path, b"garbage").expect("a spoilt file");
+        assert!(matches!(Redb::copy(&path).err(), Some(StoreError::Failed(_))));
     }
 
     #[test]

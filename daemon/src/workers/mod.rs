@@ -1,6 +1,7 @@
 //! The server's end of the wires: one [`Worker`] per device, whatever process is behind it now.
 
 mod breaker;
+pub(crate) mod examine;
 mod fitness;
 mod pulse;
 mod ready;
@@ -174,7 +175,7 @@ impl wire::Lost {
 }
 
 /// A key as a worker reports it. Its public key is parsed again: the worker is not trusted either.
-fn device_key(report: KeyReport) -> DeviceKey {
+pub(crate) fn device_key(report: KeyReport) -> DeviceKey {
     DeviceKey {
         handle: KeyHandle::new(report.handle.to_vec()),
         issuer: IssuerName::parse(&report.issuer).ok(),

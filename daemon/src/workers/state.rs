@@ -8,12 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mintwarden_worker::wire::{LastWords, WorkerHello};
+use mintwarden_worker::{
+    finding::Finding,
+    wire::{LastWords, WorkerHello},
+};
 use tokio::sync::watch;
 
 use super::{
     Reason, WorkerError,
     breaker::Breaker,
+    examine,
     ready::{Lease, Ready},
     reason::{Fault, WORKER_LOST},
     wire::Wire,
@@ -53,6 +57,8 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct Latest {
     wire: Option<Arc<Wire>>,
+    /// What the worker found when it opened the device.
+    seen: Vec<Finding>,
     ended: bool,
     /// Why it ends, as it said itself.
     words: Option<Reason>,
@@ -161,7 +167,17 @@ impl Shared {
         });
     }
 
+    /// What the latest worker found when it opened its device.
+    pub(super) fn seen(&self) -> Vec<Finding> {
+        self.latest().seen.clone()
+    }
+
     pub(super) fn hello(&self, hello: WorkerHello, wire: &Arc<Wire>) {
+        let mut latest = self.latest();
+        if latest.is(wire) {
+            latest.seen = examine::decode(&hello.findings);
+        }
+        drop(latest);
         let state = match &hello.unusable {
             None => {
                 let on_trial = self.latest().breaker.is_open();

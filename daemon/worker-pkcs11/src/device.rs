@@ -13,12 +13,14 @@ use mintwarden_worker::{
     device::{
         self, Cause, Description, Device, DeviceError, DeviceKey, KeyHandle, Remedy, Support,
     },
+    finding::Finding,
     login::Ledger,
     setup::Setup,
     watch,
 };
 
 use crate::{
+    examine,
     fault::{ends_session, fault},
     library::Library,
     login::{is_logged_in, login},
@@ -42,6 +44,8 @@ pub struct Pkcs11Device {
     management: Option<Session>,
     slot: Slot,
     token: TokenInfo,
+    /// How many sign, as configured.
+    sessions: usize,
     mechanisms: Arc<Mechanisms>,
     quirks: Quirks,
     /// Last, so that the session is closed before the module can be finalised.
@@ -58,13 +62,24 @@ impl Pkcs11Device {
     /// - [`Cause::LoginFailed`]: the login did not clearly succeed;
     /// - others as the module gives them.
     pub fn open(setup: &Setup) -> Result<Self, DeviceError> {
+        Self::open_telling(setup, &mut Vec::new())
+    }
+
+    /// As [`Pkcs11Device::open`]; notes in `seen` what it finds on the way, so that something is known
+    /// of a device that cannot be opened or must not be logged in to.
+    ///
+    /// # Errors
+    /// As [`Pkcs11Device::open`].
+    pub fn open_telling(setup: &Setup, seen: &mut Vec<Finding>) -> Result<Self, DeviceError> {
         let DeviceKind::Pkcs11(config) = &setup.device.kind else {
             let detail = format!("device {} is not a PKCS#11 token", setup.device.name);
             return Err(DeviceError::new(Cause::ModuleUnusable, Remedy::Park, detail));
         };
         let ledger = Ledger::open(&setup.state_dir, setup.device.name.clone())?;
         let library = Library::open(&config.module, config.init_args.as_deref())?;
+        seen.push(examine::module(&library));
         let (slot, token) = token::find(library.context(), &config.token)?;
+        seen.extend(examine::token(&token, setup.device.sessions));
         if config.quirks.user_pin_flag && !token.user_pin_initialized() {
             // It is being set up right now, or was never finished. There is no PIN to log in with, so
             // no login is attempted, and a later start looks again.
@@ -87,9 +102,12 @@ impl Pkcs11Device {
             .map_err(|error| fault("opening the management session", &error))?;
         let offer = Offer::read(library.context(), slot)?;
         let mechanisms = Arc::new(Mechanisms::new(offer, config.quirks.hashing));
-        let quirks = config.quirks.clone();
-        let device =
-            Self { management: Some(management), slot, token, mechanisms, quirks, library };
+        for profile in &setup.profiles {
+            seen.push(Finding::of_support(&profile.issuer, &mechanisms.support(profile.key)));
+        }
+        let (sessions, quirks) = (setup.device.sessions, config.quirks.clone());
+        let management = Some(management);
+        let device = Self { management, slot, token, sessions, mechanisms, quirks, library };
         let session = device.management.as_ref().expect("it was put there above");
         login(session, &device.token, &config.pin, &ledger, setup.resume)?;
         Ok(device)
@@ -196,6 +214,15 @@ impl Device for Pkcs11Device {
     fn find(&mut self, handle: &KeyHandle) -> Result<Option<DeviceKey>, DeviceError> {
         let quirks = self.quirks.clone();
         self.manage(|session| pair::find(session, handle, &quirks))
+    }
+
+    fn examine(&mut self) -> Result<Vec<Finding>, DeviceError> {
+        let token = watch::call(|| self.library.context().get_token_info(self.slot));
+        let token =
+            token.map_err(|error| fault("reading the PKCS#11 token's description", &error))?;
+        let mut findings = vec![examine::module(&self.library)];
+        findings.extend(examine::token(&token, self.sessions));
+        Ok(findings)
     }
 
     fn probe(&mut self) -> Result<(), DeviceError> {

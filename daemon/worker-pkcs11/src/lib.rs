@@ -14,6 +14,7 @@
 pub mod device;
 pub mod init;
 
+mod examine;
 mod fault;
 mod library;
 mod login;

@@ -48,7 +48,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        None => serve::run(|setup| Ok(Box::new(Pkcs11Device::open(setup)?))),
+        None => serve::run(|setup, seen| Ok(Box::new(Pkcs11Device::open_telling(setup, seen)?))),
         Some(Command::InitToken { module, label }) => match run_init_token(&module, &label) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

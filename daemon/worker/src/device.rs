@@ -9,7 +9,9 @@ use serde::{
     de::{IntoDeserializer as _, value::StrDeserializer},
 };
 
-use crate::{Algorithm, IssuerName, algorithm::KeySpec, jwk::PublicJwk, jws::SigningInput};
+use crate::{
+    Algorithm, IssuerName, algorithm::KeySpec, finding::Finding, jwk::PublicJwk, jws::SigningInput,
+};
 
 /// A signing device with an authenticated connection: one PKCS#11 token or one TPM.
 pub trait Device: Send {
@@ -56,6 +58,13 @@ pub trait Device: Send {
     /// # Errors
     /// [`DeviceError`] as the device gives it.
     fn find(&mut self, handle: &KeyHandle) -> Result<Option<DeviceKey>, DeviceError>;
+
+    /// What there is to say about the device itself, looked at anew. Keys, mechanisms and login are
+    /// told beside it.
+    ///
+    /// # Errors
+    /// [`DeviceError`] as the device gives it.
+    fn examine(&mut self) -> Result<Vec<Finding>, DeviceError>;
 
     /// Touches the device, cheaply: it answers and the login still holds.
     ///

@@ -13,6 +13,7 @@
 //! - [`wire`]: the protocol between server and worker; [`setup`]: what the launcher tells a worker.
 //! - [`login`]: the record of a pending login that outlives every restart (invariant I10).
 //! - [`watch`]: every call of the vendor library is made through it, and one that hangs is noticed.
+//! - [`finding`]: what `mintwarden doctor` is told.
 //! - [`serve`]: the worker's loop.
 //!
 //! No FFI here and no async: the border between async and blocking code is a process border.
@@ -21,6 +22,7 @@ pub mod algorithm;
 pub mod claims;
 pub mod clock;
 pub mod device;
+pub mod finding;
 pub mod harden;
 pub mod jwk;
 pub mod jws;

@@ -103,6 +103,12 @@ impl Appliance {
         &self.ada
     }
 
+    /// One of its programs, where the appliance has it.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
     /// Everything that its processes have logged since it was made.
     #[must_use]
     pub fn log(&self) -> String {

@@ -62,7 +62,7 @@ impl Appliance {
         // A session of its own: see `process`. setsid(1) is part of every Debian; it executes the
         // program in its own place.
         let mut command = Command::new("setsid");
-        command.arg(self.programs.join(programs::MINTWARDEN)).arg("--config").arg(self.config());
+        command.arg(self.program(programs::MINTWARDEN)).arg("--config").arg(self.config());
         command.arg("--addresses").arg(self.file("addresses.json"));
         command.arg("--die-with-parent").arg(std::process::id().to_string());
         command.env_clear().env("RUST_BACKTRACE", "1");

@@ -11,6 +11,7 @@ mod container;
 mod ctl;
 mod dev;
 mod device;
+mod doctor;
 mod failover;
 mod faults;
 mod golden;

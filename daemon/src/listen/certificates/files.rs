@@ -13,6 +13,10 @@ use zeroize::Zeroizing;
 
 use crate::{clock::UnixTime, config::Tls};
 
+/// A certificate ends soon from this many seconds before its end, or from the last fifth of its life
+/// on, whichever is shorter: those who renew do so earlier.
+const SOON: i64 = 14 * 24 * 3600;
+
 /// Bound on one file, bytes: a bundle of many authorities is the largest.
 const MAX_FILE: u64 = 1024 * 1024;
 
@@ -35,7 +39,7 @@ impl CertificatesError {
 }
 
 /// Reads a whole file, which may hold the private key.
-pub(super) fn read(
+pub(crate) fn read(
     key: &'static str,
     path: &Path,
 ) -> Result<Zeroizing<Vec<u8>>, CertificatesError> {
@@ -58,7 +62,7 @@ pub(super) fn read(
 }
 
 /// The certificates in a PEM file; at least one.
-pub(super) fn certificates(
+pub(crate) fn certificates(
     key: &'static str,
     path: &Path,
     pem: &[u8],
@@ -77,12 +81,18 @@ pub(super) fn certificates(
 
 /// From when until when a certificate holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Validity {
-    pub(super) not_before: UnixTime,
-    pub(super) not_after: UnixTime,
+pub(crate) struct Validity {
+    pub(crate) not_before: UnixTime,
+    pub(crate) not_after: UnixTime,
 }
 
 impl Validity {
+    /// Whether it is time to renew, or past it.
+    pub(crate) fn ends_soon(self, now: UnixTime) -> bool {
+        let (from, until) = (self.not_before.0, self.not_after.0);
+        until.saturating_sub(now.0) <= SOON.min(until.saturating_sub(from) / 5)
+    }
+
     pub(super) fn of(
         key: &'static str,
         path: &Path,
@@ -91,11 +101,15 @@ impl Validity {
         let (_, certificate) = X509Certificate::from_der(certificate).map_err(|e| {
             CertificatesError::new(key, path, format!("holds no X.509 certificate: {e}"))
         })?;
+        Ok(Self::of_parsed(&certificate))
+    }
+
+    pub(crate) fn of_parsed(certificate: &X509Certificate<'_>) -> Self {
         let validity = certificate.validity();
-        Ok(Self {
+        Self {
             not_before: UnixTime(validity.not_before.timestamp()),
             not_after: UnixTime(validity.not_after.timestamp()),
-        })
+        }
     }
 }
 

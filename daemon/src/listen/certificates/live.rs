@@ -14,9 +14,6 @@ use crate::{
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The server's own certificate is an alarm from this long before its end, or from the last fifth of
-/// its life on, whichever is shorter: those who renew do so earlier.
-const ENDS_SOON: i64 = 14 * 24 * 3600;
 
 /// The certificates in use now, and what keeps newer ones from being used.
 #[derive(Clone, Debug)]
@@ -80,11 +77,10 @@ impl LiveCertificates {
 
 impl Certificates {
     fn ends_soon(&self, now: UnixTime) -> Option<String> {
-        let (from, until) = (self.server.not_before.0, self.server.not_after.0);
-        let left = until.saturating_sub(now.0);
-        if left > ENDS_SOON.min(until.saturating_sub(from) / 5) {
+        if !self.server.ends_soon(now) {
             return None;
         }
+        let left = self.server.not_after.0.saturating_sub(now.0);
         Some(match u64::try_from(left) {
             Ok(left @ 1..) => {
                 let left = humantime::format_duration(Duration::from_secs(left));

@@ -1,7 +1,7 @@
 //! TLS from certificate files: server certificate, its key and the callers' authorities are one unit,
 //! used together or not at all.
 
-mod files;
+pub(crate) mod files;
 mod live;
 mod trust;
 

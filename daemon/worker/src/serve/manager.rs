@@ -11,14 +11,14 @@ use crate::{
     serve::{
         Replies,
         batch::Batch,
-        exit,
+        examine, exit,
         keys::{self, KeyTable},
         queue::Queue,
     },
     setup::Setup,
     wire::{
-        Answer, Ask, BUILD, Generate, KeyFitness, KeyReport, Lacking, List, Listed, Probed,
-        Refused, Sign, WorkerHello,
+        Answer, Ask, BUILD, Examined, Generate, KeyFitness, KeyReport, Lacking, List, Listed,
+        Probed, Refused, Sign, WorkerHello,
     },
 };
 
@@ -31,7 +31,7 @@ type Shared = Arc<Mutex<Box<dyn Device>>>;
 pub(super) struct Manager {
     device: Shared,
     keys: Arc<KeyTable>,
-    handle_bytes: usize,
+    setup: Setup,
 }
 
 impl Manager {
@@ -39,7 +39,7 @@ impl Manager {
     /// sign, and the hello tells what became of each.
     pub(super) fn new(
         mut device: Box<dyn Device>,
-        setup: &Setup,
+        setup: Setup,
     ) -> Result<(Self, Arc<KeyTable>, WorkerHello), DeviceError> {
         let keys = Arc::new(KeyTable::new(&setup.profiles));
         // Issuers that the device cannot serve are told, and cost the others nothing.
@@ -64,11 +64,8 @@ impl Manager {
             let handle = Bytes::copy_from_slice(found.handle.as_bytes());
             hello.keys.push(KeyFitness { handle, unfit });
         }
-        let manager = Self {
-            device: Arc::new(Mutex::new(device)),
-            keys: Arc::clone(&keys),
-            handle_bytes: setup.device.handle_bytes(),
-        };
+        let device = Arc::new(Mutex::new(device));
+        let manager = Self { device, keys: Arc::clone(&keys), setup };
         Ok((manager, keys, hello))
     }
 
@@ -97,6 +94,7 @@ impl Manager {
                 Ask::Generate(generate) => self.generate(&generate),
                 Ask::List(list) => self.list(&list),
                 Ask::Probe(_) => self.probe(),
+                Ask::Examine(_) => self.examine(),
                 Ask::Hello(_) | Ask::Pulse(_) => unreachable!("the reader deals with it"),
             };
             match answer {
@@ -153,10 +151,10 @@ impl Manager {
     fn generate(&self, generate: &Generate) -> Result<Answer, Failed> {
         let profile = self.keys.profile(&generate.issuer)?;
         let handle = KeyHandle::new(generate.handle.to_vec());
-        if handle.as_bytes().len() != self.handle_bytes {
+        if handle.as_bytes().len() != self.setup.device.handle_bytes() {
             return Err(Failed::Refused(Refused {
                 reason: Cause::Malformed.as_str().into(),
-                detail: format!("a fresh handle has {} bytes", self.handle_bytes),
+                detail: format!("a fresh handle has {} bytes", self.setup.device.handle_bytes()),
             }));
         }
         let mut device = self.lock();
@@ -189,6 +187,14 @@ impl Manager {
     fn probe(&self) -> Result<Answer, Failed> {
         self.twice(|device| device.probe())?;
         Ok(Answer::Probed(Probed {}))
+    }
+
+    fn examine(&self) -> Result<Answer, Failed> {
+        let profiles = &self.setup.profiles;
+        let findings = self.twice(|device| examine::examine(device, profiles))?;
+        let findings = examine::encode(findings, self.setup.device.name.as_str());
+        let keys = self.twice(|device| device.list())?.iter().map(report).collect();
+        Ok(Answer::Examined(Examined { findings, keys }))
     }
 }
 

@@ -11,6 +11,7 @@
 //! vendor library hangs.
 
 mod batch;
+mod examine;
 mod exit;
 mod keys;
 mod manager;
@@ -29,6 +30,7 @@ use prost::Message as _;
 
 use crate::{
     device::{Device, DeviceError, Remedy},
+    finding::Finding,
     harden,
     serve::{batch::Batch, keys::KeyTable, manager::Manager, queue::Queue, signer::Signer},
     setup::Setup,
@@ -48,8 +50,11 @@ const MAX_ASKS: usize = 16;
 /// The main function of every worker: takes the wire from standard input, reads its [`Setup`],
 /// opens the device with `open` and serves until the wire ends.
 ///
-/// `open` logs in at most once, through [`login::Ledger`](crate::login::Ledger).
-pub fn run(open: impl FnOnce(&Setup) -> Result<Box<dyn Device>, DeviceError>) -> ExitCode {
+/// `open` logs in at most once, through [`login::Ledger`](crate::login::Ledger), and notes what it finds
+/// on the way, for the doctor.
+pub fn run(
+    open: impl FnOnce(&Setup, &mut Vec<Finding>) -> Result<Box<dyn Device>, DeviceError>,
+) -> ExitCode {
     init_log();
     exit::on_panic();
     let outcome = harden::protect()
@@ -104,7 +109,7 @@ impl Replies {
 enum Never {}
 
 fn serve(
-    open: impl FnOnce(&Setup) -> Result<Box<dyn Device>, DeviceError>,
+    open: impl FnOnce(&Setup, &mut Vec<Finding>) -> Result<Box<dyn Device>, DeviceError>,
 ) -> Result<Never, WorkerExit> {
     let mut wire = File::from(
         std::io::stdin()
@@ -129,19 +134,24 @@ fn serve(
         return Err(exit);
     }
     exit::with_a_hung_call(setup.device.call_timeout, replies.clone());
-    let opened = open_all(&setup, open).and_then(|(device, sessions)| {
-        let (manager, keys, hello) = Manager::new(device, &setup)?;
+    let name = setup.device.name.to_string();
+    let mut seen = Vec::new();
+    let opened = open_all(&setup, &mut seen, open).and_then(|(device, sessions)| {
+        let (manager, keys, hello) = Manager::new(device, setup)?;
         Ok((manager, keys, hello, sessions))
     });
     let (mut manager, keys, mut hello, sessions) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            replies.send(0, Answer::Hello(unusable(&error)));
+            seen.push(Finding::of_error(&error));
+            let findings = examine::encode(seen, &name);
+            replies.send(0, Answer::Hello(WorkerHello { findings, ..unusable(&error) }));
             exit::within_limit();
             return Err(WorkerExit::Device(error));
         }
     };
     hello.sessions = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
+    hello.findings = examine::encode(seen, &name);
 
     let queue = Arc::new(Queue::default());
     let mut signing = Vec::new();
@@ -186,9 +196,10 @@ type Opened = (Box<dyn Device>, Vec<Box<dyn crate::device::Session>>);
 /// Opens the device and all its sessions: every one before any is used.
 fn open_all(
     setup: &Setup,
-    open: impl FnOnce(&Setup) -> Result<Box<dyn Device>, DeviceError>,
+    seen: &mut Vec<Finding>,
+    open: impl FnOnce(&Setup, &mut Vec<Finding>) -> Result<Box<dyn Device>, DeviceError>,
 ) -> Result<Opened, DeviceError> {
-    let mut device = open(setup)?;
+    let mut device = open(setup, seen)?;
     let wanted = setup.device.sessions;
     let count = device.max_sessions().map_or(wanted, |limit| wanted.min(limit));
     if count < wanted {

@@ -18,7 +18,7 @@ pub struct ToWorker {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What is asked.
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 20")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 20, 30")]
     pub ask: Option<Ask>,
 }
 
@@ -51,6 +51,9 @@ pub enum Ask {
     /// Touch the device.
     #[prost(message, tag = "6")]
     Probe(Probe),
+    /// Tell everything that a doctor wants to know.
+    #[prost(message, tag = "30")]
+    Examine(Examine),
     /// Say how the device's calls are getting on, without calling it.
     #[prost(message, tag = "20")]
     Pulse(Pulse),
@@ -104,6 +107,10 @@ pub struct List {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Probe {}
 
+/// Asks for everything that a doctor wants to know.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Examine {}
+
 /// Asks how the device's calls are getting on.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Pulse {}
@@ -115,7 +122,7 @@ pub struct FromWorker {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// The answer.
-    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 6, 20, 21")]
+    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 6, 20, 21, 30")]
     pub answer: Option<Answer>,
 }
 
@@ -130,9 +137,11 @@ impl FromWorker {
         at_most(MAX_KEYS, "unproven attributes", &frame, &[2, 8])?;
         at_most(MAX_KEYS, "kinds of key", &frame, &[2, 9])?;
         at_most(MAX_ITEMS, "items", &frame, &[3, 3])?;
-        at_most(MAX_KEYS, "keys", &frame, &[4, 1])?;
-        at_most(MAX_KEYS, "defects", &frame, &[4, 1, 4])?;
-        at_most(MAX_KEYS, "unproven attributes", &frame, &[4, 1, 5])?;
+        for [answer, keys] in [[4, 1], [30, 2]] {
+            at_most(MAX_KEYS, "keys", &frame, &[answer, keys])?;
+            at_most(MAX_KEYS, "defects", &frame, &[answer, keys, 4])?;
+            at_most(MAX_KEYS, "unproven attributes", &frame, &[answer, keys, 5])?;
+        }
         Self::decode(frame).map_err(|_| MessageError::Malformed)
     }
 }
@@ -155,6 +164,9 @@ pub enum Answer {
     /// The request as a whole failed.
     #[prost(message, tag = "6")]
     Refused(Refused),
+    /// What a doctor wants to know.
+    #[prost(message, tag = "30")]
+    Examined(Examined),
     /// How the device's calls are getting on.
     #[prost(message, tag = "20")]
     Pulse(PulseTaken),
@@ -193,6 +205,10 @@ pub struct WorkerHello {
     /// Which kinds of key the device can make and use: each of them once.
     #[prost(message, repeated, tag = "9")]
     pub support: Vec<SupportReport>,
+    /// What was found on the way, also of a device that is not usable: a JSON array of
+    /// [`Finding`](crate::finding::Finding)s.
+    #[prost(string, tag = "30")]
+    pub findings: String,
 }
 
 /// An issuer whose keys the device cannot make.
@@ -416,6 +432,17 @@ pub struct LastWords {
     /// Whether nothing may be tried again without an operator.
     #[prost(bool, tag = "2")]
     pub parked: bool,
+}
+
+/// What a doctor wants to know.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Examined {
+    /// A JSON array of [`Finding`](crate::finding::Finding)s.
+    #[prost(string, tag = "1")]
+    pub findings: String,
+    /// All keys with a Mintwarden label.
+    #[prost(message, repeated, tag = "2")]
+    pub keys: Vec<KeyReport>,
 }
 
 /// A request that failed as a whole.
