@@ -20,6 +20,9 @@ type Began = Arc<AtomicU64>;
 
 static THREADS: Mutex<Vec<Began>> = Mutex::new(Vec::new());
 
+/// Until when no call counts as hung, in milliseconds since [`origin`].
+static EXCUSED: AtomicU64 = AtomicU64::new(0);
+
 thread_local! {
     static OWN: OnceCell<Began> = const { OnceCell::new() };
 }
@@ -45,9 +48,23 @@ pub fn call<T>(call: impl FnOnce() -> T) -> T {
 }
 
 /// Makes one call that may take `extra` longer than others before it counts as hung.
+///
+/// Until it comes back the calls of other threads have the same patience: many devices do one thing at
+/// a time, and keep whoever signs waiting while they make a key. One such call at a time.
 pub fn call_with_patience<T>(extra: Duration, call: impl FnOnce() -> T) -> T {
+    struct Back;
+    impl Drop for Back {
+        fn drop(&mut self) {
+            EXCUSED.store(now(), Ordering::Release);
+        }
+    }
+    if extra.is_zero() {
+        return self::call(call);
+    }
     self::call(|| {
         let extra = u64::try_from(extra.as_millis()).unwrap_or(u64::MAX / 2);
+        EXCUSED.store(now() + extra, Ordering::Release);
+        let _back = Back;
         OWN.with(|own| own.get().map(|own| own.fetch_add(extra, Ordering::AcqRel)));
         call()
     })
@@ -55,12 +72,21 @@ pub fn call_with_patience<T>(extra: Duration, call: impl FnOnce() -> T) -> T {
 
 /// How long the longest of the calls under way has been running; zero where there is none.
 pub(crate) fn longest() -> Duration {
-    let now = now();
+    longest_from(0, now())
+}
+
+/// The same, without the time that [`call_with_patience`] excuses: what a hung call is known by.
+pub(crate) fn longest_unexcused() -> Duration {
+    longest_from(EXCUSED.load(Ordering::Acquire), now())
+}
+
+/// Counted from `from` on, in milliseconds since [`origin`].
+fn longest_from(from: u64, now: u64) -> Duration {
     let threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let running = threads.iter().filter_map(|began| began.load(Ordering::Acquire).checked_sub(1));
     let oldest = running.min();
     drop(threads);
-    Duration::from_millis(oldest.map_or(0, |began| now.saturating_sub(began)))
+    Duration::from_millis(oldest.map_or(0, |began| now.saturating_sub(began.max(from))))
 }
 
 fn register() -> Began {
@@ -104,8 +130,20 @@ mod tests {
         while longest() < Duration::from_millis(20) {
             call(thread::yield_now); // A short call beside it changes nothing.
         }
+        // While a device makes a key, whoever waits for it meanwhile does not hang.
+        call_with_patience(Duration::from_secs(3600), || {
+            let waited = longest();
+            while longest() < waited + Duration::from_millis(20) {
+                thread::yield_now();
+            }
+            assert_eq!(longest_unexcused(), Duration::ZERO, "the device is at work");
+        });
+        while longest_unexcused() < Duration::from_millis(20) {
+            thread::yield_now(); // From then on it does again, and counts from there.
+        }
+        assert!(longest() > longest_unexcused());
         drop(release);
         let _disconnected = hung.join().expect("it comes back");
-        assert_eq!(longest(), Duration::ZERO);
+        assert_eq!((longest(), longest_unexcused()), (Duration::ZERO, Duration::ZERO));
     }
 }

@@ -140,7 +140,7 @@ pub(super) fn restart(error: &DeviceError, replies: &Replies) -> ! {
 pub(super) fn with_a_hung_call(limit: Duration, replies: Replies) {
     let look_again = (limit / 8).clamp(Duration::from_millis(5), Duration::from_millis(250));
     let look = move || {
-        while watch::longest() <= limit {
+        while watch::longest_unexcused() <= limit {
             thread::sleep(look_again);
         }
         let detail = format!("a call of the vendor library ran longer than {limit:?}");
