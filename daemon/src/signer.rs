@@ -2,7 +2,6 @@
 
 mod account;
 mod attempts;
-mod suspects;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +16,6 @@ use mintwarden_worker::{
 use self::{
     account::Account,
     attempts::{Attempts, Setback},
-    suspects::Suspects,
 };
 use crate::{
     admission::{Admission, Inadmissible, Permit},
@@ -102,14 +100,13 @@ pub struct Signer {
     admission: Arc<Admission>,
     workers: Arc<Workers>,
     metrics: Arc<Metrics>,
-    suspects: Suspects,
 }
 
 impl Signer {
     /// A signer over these workers.
     #[must_use]
     pub fn new(admission: Arc<Admission>, workers: Arc<Workers>, metrics: Arc<Metrics>) -> Self {
-        Self { admission, workers, metrics, suspects: Suspects::default() }
+        Self { admission, workers, metrics }
     }
 
     /// The room that there is.
@@ -181,13 +178,13 @@ impl Signer {
             Ok(verified) => {
                 if verified.signed_any() {
                     source.proved();
-                    self.suspects.right(&made.kid, source.start());
+                    self.workers.suspects().right(&made.kid, source.start());
                 }
                 Ok(verified)
             }
             Err(SignError::Untrue(why)) => {
                 source.distrust(why);
-                let verdict = self.suspects.wrong(&made.kid, &key.device, source.start());
+                let verdict = self.workers.suspects().wrong(&made.kid, &key.device, source.start());
                 let (device, kid) = (&key.device, &made.kid);
                 tracing::error!(device, %kid, why, ?verdict, "an answer of the device is wrong");
                 Err(Setback::Untrue(SignError::Untrue(why)))
@@ -207,7 +204,7 @@ impl Signer {
         let mut second = None;
         let mut last = None;
         for (device, active) in self.candidates(issuer, snapshot, attempts) {
-            if self.suspects.is_suspended(&active.1.kid) {
+            if self.workers.suspects().is_suspended(&active.1.kid) {
                 last = Some(Reason::new("KEY_SUSPENDED", SUSPENDED).needs_an_operator());
                 continue;
             }
@@ -249,7 +246,7 @@ impl Signer {
         let mut others = self.candidates(issuer, snapshot, attempts);
         others.any(|(device, (other, made))| {
             device != key.device
-                && !self.suspects.is_suspended(&made.kid)
+                && !self.workers.suspects().is_suspended(&made.kid)
                 && match self.workers.get(device).map(|worker| worker.state()) {
                     Some(State::Ready(ready)) => fits(&ready, other),
                     _ => false,
@@ -260,7 +257,7 @@ impl Signer {
     /// Keys that are suspended because they signed wrong, among these: `kid` and device.
     #[must_use]
     pub fn suspended<'a>(&self, kids: impl Iterator<Item = &'a Kid>) -> Vec<(String, String)> {
-        self.suspects.suspended(kids)
+        self.workers.suspects().suspended(kids)
     }
 }
 

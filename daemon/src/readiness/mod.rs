@@ -1,5 +1,5 @@
 //! Whether each issuer could sign now: its keys are published, and one of its devices is usable and
-//! holds the active key without defect. The same answer for `/readyz`, gRPC health, `GetStatus` and
+//! holds the active key without defect and without suspicion. The same answer for `/readyz`, gRPC health, `GetStatus` and
 //! metrics.
 
 mod look;
@@ -46,7 +46,12 @@ pub fn ready(issuer: &LiveIssuer, workers: &Workers) -> Result<(), Unready> {
     };
     let mut unready = Unready { reason: "DEVICE_UNAVAILABLE", devices: vec![] };
     for device in &issuer.config.devices {
-        let Some((key, _)) = snapshot.keyset.active(device) else { continue };
+        let Some((key, made)) = snapshot.keyset.active(device) else { continue };
+        if workers.suspects().is_suspended(&made.kid) {
+            unready.reason = "KEY_UNAVAILABLE";
+            unready.devices.push((device.clone(), "KEY_SUSPENDED".to_owned()));
+            continue;
+        }
         let why = match workers.get(device).map(|worker| worker.state()) {
             Some(State::Ready(ready)) => match ready.keys.unfit(&key.handle) {
                 None => return Ok(()),

@@ -7,6 +7,7 @@ mod pulse;
 mod ready;
 mod reason;
 mod state;
+mod suspects;
 mod wire;
 mod words;
 
@@ -25,6 +26,7 @@ pub use fitness::Keys;
 pub use ready::Ready;
 pub use reason::{Fault, Reason};
 pub use state::{Said, State};
+pub use suspects::Suspects;
 
 use self::ready::Lease;
 use crate::{
@@ -43,6 +45,7 @@ const UNASKED: &str = "another answer than the one asked for";
 #[derive(Debug)]
 pub struct Workers {
     workers: HashMap<String, Arc<Worker>>,
+    suspects: Suspects,
 }
 
 /// Why a worker did not answer a request.
@@ -76,7 +79,7 @@ impl Workers {
         let worker = |device: &Device| {
             (device.name.to_string(), Arc::new(Worker::new(device, launcher.clone())))
         };
-        Self { workers: devices.iter().map(worker).collect() }
+        Self { workers: devices.iter().map(worker).collect(), suspects: Suspects::default() }
     }
 
     /// The worker of a device.
@@ -90,6 +93,12 @@ impl Workers {
         let mut workers: Vec<_> = self.workers.values().map(|worker| &**worker).collect();
         workers.sort_by(|a, b| a.device.cmp(&b.device));
         workers.into_iter()
+    }
+
+    /// Keys that signed wrong.
+    #[must_use]
+    pub fn suspects(&self) -> &Suspects {
+        &self.suspects
     }
 
     /// Cuts all wires: the workers end.

@@ -31,6 +31,11 @@ async fn i2_a_key_that_signs_wrong_twice_in_a_row_is_suspended_with_an_alarm() {
     let kid = ladder.appliance.kids(ISSUER).await.remove(0);
     let suspended = |alarm: &String| alarm.contains(&kid) && alarm.contains("suspended");
     assert!(issuer.alarms.iter().any(suspended), "{:?}", issuer.alarms);
+    // Whoever asks whether it could sign hears that it could not.
+    assert!(!issuer.ready);
+    let (status, said) = ladder.appliance.readyz().await;
+    assert_eq!(status, 503, "{said}");
+    assert!(said.contains("KEY_UNAVAILABLE (hsm-a KEY_SUSPENDED)"), "{said}");
     // Two workers were tried, and it is not tried again although the device is well.
     let starts = ladder.device().await.starts;
     assert_eq!(starts, 3);

@@ -14,7 +14,7 @@ use mintwarden_worker::jwk::Kid;
 /// The keys under suspicion. Kept in memory: a server that is started again begins anew, and finds out
 /// anew before it releases anything.
 #[derive(Debug, Default)]
-pub(super) struct Suspects {
+pub struct Suspects {
     /// How many there are: nearly always none, and then nothing is locked.
     count: AtomicUsize,
     keys: Mutex<BTreeMap<String, Suspicion>>,
@@ -30,7 +30,7 @@ enum Suspicion {
 
 /// What a wrong signature means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// A fresh worker gets another chance.
     Again,
     /// The key is suspended.
@@ -47,7 +47,7 @@ impl Suspects {
     }
 
     /// The key's signatures by the `start`-th worker process of the device were wrong.
-    pub(super) fn wrong(&self, kid: &Kid, device: &str, start: u64) -> Verdict {
+    pub fn wrong(&self, kid: &Kid, device: &str, start: u64) -> Verdict {
         let mut keys = self.keys();
         let device = device.to_owned();
         let next = match keys.get(kid.as_str()) {
@@ -69,7 +69,7 @@ impl Suspects {
     }
 
     /// The key's signatures by the `start`-th worker process of its device were right.
-    pub(super) fn right(&self, kid: &Kid, start: u64) {
+    pub fn right(&self, kid: &Kid, start: u64) {
         if self.none() {
             return;
         }
@@ -84,15 +84,13 @@ impl Suspects {
     }
 
     /// Whether the key may not sign.
-    pub(super) fn is_suspended(&self, kid: &Kid) -> bool {
+    #[must_use]
+    pub fn is_suspended(&self, kid: &Kid) -> bool {
         !self.none() && matches!(self.keys().get(kid.as_str()), Some(Suspicion::Suspended { .. }))
     }
 
     /// The suspended keys among these, with their devices.
-    pub(super) fn suspended<'a>(
-        &self,
-        kids: impl Iterator<Item = &'a Kid>,
-    ) -> Vec<(String, String)> {
+    pub fn suspended<'a>(&self, kids: impl Iterator<Item = &'a Kid>) -> Vec<(String, String)> {
         if self.none() {
             return vec![];
         }
