@@ -40,7 +40,7 @@ pub use ops::router as ops_router;
 #[derive(Debug)]
 pub struct App {
     /// Grants.
-    pub access: Access,
+    pub access: Arc<Access>,
     /// Issuers by name.
     pub issuers: BTreeMap<String, (Arc<LiveIssuer>, Steward)>,
     /// The hot path.

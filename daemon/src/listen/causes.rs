@@ -103,12 +103,20 @@ pub enum End {
     Untaken,
     /// A reader of keys has had its time.
     Age,
+    /// The house was full, and another peer came.
+    GaveWay,
 }
 
 impl End {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::CertificateExpired, Self::AuthorityGone, Self::Silent, Self::Untaken, Self::Age];
+    pub const ALL: [Self; 6] = [
+        Self::CertificateExpired,
+        Self::AuthorityGone,
+        Self::Silent,
+        Self::Untaken,
+        Self::Age,
+        Self::GaveWay,
+    ];
 
     /// The stable word.
     #[must_use]
@@ -119,6 +127,7 @@ impl End {
             Self::Silent => "silent",
             Self::Untaken => "untaken",
             Self::Age => "age",
+            Self::GaveWay => "gave_way",
         }
     }
 }

@@ -23,10 +23,11 @@ use super::{
     answer::{Answer, Untaken},
     causes::{End, NotLetIn},
     certificates::PeerTrust,
-    door::Newcomer,
+    door::{LetIn, Newcomer},
     socket::{Accepted, Endpoint},
 };
 use crate::{
+    access::Access,
     api::Peer,
     config::Limits,
     identity::{self, Caller, IdentityError},
@@ -44,6 +45,9 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long requests may go on once their connection has to end.
 const GRACE: Duration = Duration::from_secs(1);
+/// Bound on the requests of one connection whose peer may be anyone: what their answers hold is nobody's
+/// room.
+const MAX_PUBLIC_STREAMS: u32 = 8;
 /// How long a reader of keys may keep a connection: anyone may open one, and there are not endless many.
 const MAX_PUBLIC_AGE: Duration = Duration::from_secs(300);
 
@@ -67,6 +71,7 @@ pub(super) struct Settings {
     /// How long an answer may wait for its peer.
     take: Duration,
     max_age: Option<Duration>,
+    access: Arc<Access>,
     pub(super) metrics: Arc<metrics::Listener>,
 }
 
@@ -74,6 +79,7 @@ impl Settings {
     pub(super) fn new(
         protocol: Protocol,
         limits: &Limits,
+        access: &Arc<Access>,
         metrics: Arc<metrics::Listener>,
     ) -> Self {
         let mut builder = Builder::new(TokioExecutor::new());
@@ -86,10 +92,11 @@ impl Settings {
             .header_read_timeout(limits.handshake)
             .max_buf_size(MAX_HEADER as usize);
         let grpc = protocol == Protocol::Grpc;
+        let streams = if grpc { u32::MAX } else { MAX_PUBLIC_STREAMS };
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_concurrent_streams(limits.max_streams)
+            .max_concurrent_streams(limits.max_streams.min(streams))
             .max_header_list_size(MAX_HEADER)
             .max_send_buf_size(MAX_SEND_BUFFER)
             .max_pending_accept_reset_streams(MAX_RESETS)
@@ -100,7 +107,8 @@ impl Settings {
             .initial_stream_window_size(if grpc { 1 << 20 } else { 1 << 16 })
             .initial_connection_window_size(if grpc { 4 << 20 } else { 1 << 16 });
         let (handshake, take) = (limits.handshake, limits.max_deadline);
-        Self { builder, handshake, take, max_age: (!grpc).then_some(MAX_PUBLIC_AGE), metrics }
+        let max_age = (!grpc).then_some(MAX_PUBLIC_AGE);
+        Self { builder, handshake, take, max_age, access: Arc::clone(access), metrics }
     }
 }
 
@@ -108,6 +116,13 @@ impl Settings {
     /// Counts who is not let in.
     fn refusing<T>(&self, entering: io::Result<T>) -> io::Result<T> {
         entering.inspect_err(|error| self.metrics.refused(NotLetIn::of(error)))
+    }
+
+    /// Lets a newcomer in. `peer`: who it is, where it says so.
+    async fn enter(&self, newcomer: Newcomer, peer: Option<&Peer>) -> io::Result<LetIn> {
+        let caller = peer.and_then(|Peer(caller)| caller.as_ref().ok());
+        let granted = caller.filter(|caller| self.access.knows(caller)).cloned();
+        self.refusing(newcomer.enter(granted, self.handshake).await)
     }
 }
 
@@ -127,7 +142,6 @@ pub(super) async fn serve(
             let tls = Arc::clone(&certificates.borrow_and_update().mutual);
             let stream =
                 settings.refusing(newcomer.shaking(limit, handshake(tls, stream)).await)?;
-            let _let_in = settings.refusing(newcomer.enter(limit).await)?;
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
             let certified = chain
                 .first()
@@ -135,24 +149,25 @@ pub(super) async fn serve(
                 .and_then(|certificate| identity::certified(certificate, trust_domain));
             let until = certified.as_ref().ok().map(|certified| certified.not_after);
             let peer = Peer(certified.map(|certified| certified.caller));
+            let let_in = settings.enter(newcomer, Some(&peer)).await?;
             let trust = PeerTrust::new(chain, until, certificates);
-            requests(stream, settings, router, Some(peer), trust.lost(), drain).await
+            requests(stream, settings, router, Some(peer), let_in, trust.lost(), drain).await
         }
         (Accepted::Tcp(stream), Endpoint::Public { certificates, .. }) => {
             let tls = Arc::clone(&certificates.now().public);
             let stream =
                 settings.refusing(newcomer.shaking(limit, handshake(tls, stream)).await)?;
-            let _let_in = settings.refusing(newcomer.enter(limit).await)?;
-            requests(stream, settings, router, None, pending(), drain).await
+            let let_in = settings.enter(newcomer, None).await?;
+            requests(stream, settings, router, None, let_in, pending(), drain).await
         }
         (Accepted::Tcp(stream), _) => {
-            let _let_in = settings.refusing(newcomer.enter(limit).await)?;
-            requests(stream, settings, router, None, pending(), drain).await
+            let let_in = settings.enter(newcomer, None).await?;
+            requests(stream, settings, router, None, let_in, pending(), drain).await
         }
         (Accepted::Unix(stream), _) => {
-            let _let_in = settings.refusing(newcomer.enter(limit).await)?;
             let peer = Peer(Ok(Caller::Unix(stream.peer_cred()?.uid())));
-            requests(stream, settings, router, Some(peer), pending(), drain).await
+            let let_in = settings.enter(newcomer, Some(&peer)).await?;
+            requests(stream, settings, router, Some(peer), let_in, pending(), drain).await
         }
     }
 }
@@ -184,6 +199,7 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     settings: &Settings,
     router: Router,
     peer: Option<Peer>,
+    let_in: LetIn,
     untrusted: impl Future<Output = End>,
     drain: &Drain,
 ) -> io::Result<()> {
@@ -222,7 +238,7 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             settings.metrics.ended(End::Untaken);
             Err(io::Error::new(io::ErrorKind::TimedOut, "an answer was not taken"))
         }
-        why = end(untrusted, settings.max_age) => {
+        why = end(untrusted, &let_in, settings.max_age) => {
             tracing::debug!(?why, "a connection is ended");
             settings.metrics.ended(why);
             connection.as_mut().graceful_shutdown();
@@ -264,8 +280,12 @@ async fn silence(limit: Duration, mut open: watch::Receiver<usize>, anyone: bool
     }
 }
 
-/// The end of a connection: that of its peer's trust, or of its time.
-async fn end(untrusted: impl Future<Output = End>, max_age: Option<Duration>) -> End {
+/// The end of a connection: that of its peer's trust, of its place, or of its time.
+async fn end(
+    untrusted: impl Future<Output = End>,
+    let_in: &LetIn,
+    max_age: Option<Duration>,
+) -> End {
     let age = async {
         match max_age {
             Some(age) => tokio::time::sleep(age).await,
@@ -274,6 +294,7 @@ async fn end(untrusted: impl Future<Output = End>, max_age: Option<Duration>) ->
     };
     tokio::select! {
         why = untrusted => why,
+        () = let_in.gives_way() => End::GaveWay,
         () = age => End::Age,
     }
 }

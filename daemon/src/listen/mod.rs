@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use axum::Router;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{config::Limits, telemetry::metrics};
+use crate::{access::Access, config::Limits, telemetry::metrics};
 use door::Door;
 
 pub use answer::Keep;
@@ -45,18 +45,19 @@ impl Drain {
     }
 }
 
-/// Serves `router` on `endpoint` until the drain begins: at most `max_connections` at once, the rest
-/// waits at the door (I9).
+/// Serves `router` on `endpoint` until the drain begins: at most `max_connections` at once. In
+/// a full house peers without a grant give way first (I9).
 pub async fn serve(
     endpoint: Endpoint,
     router: Router,
     protocol: Protocol,
     limits: &Limits,
+    access: &Arc<Access>,
     drain: &Drain,
     metrics: Arc<metrics::Listener>,
 ) {
     let door = Door::new(limits.max_connections);
-    let settings = connection::Settings::new(protocol, limits, metrics);
+    let settings = connection::Settings::new(protocol, limits, access, metrics);
     let endpoint = Arc::new(endpoint);
     loop {
         let accepted = tokio::select! {

@@ -102,6 +102,9 @@ pub fn preflight(config: &Config) -> Result<Option<Certificates>, ConfigError> {
     config.tls.as_ref().map(load).transpose()
 }
 
+/// Bound on connections to the ops port: each may ask for all metrics, which are long.
+const MAX_OPS_CONNECTIONS: usize = 64;
+
 /// Threads for verifying batches and for the store; more would only wait for each other.
 const MAX_BLOCKING_THREADS: usize = 32;
 
@@ -156,8 +159,10 @@ async fn serve(
         let name = if matches!(endpoint, Endpoint::Unix(_)) { "unix" } else { "grpc" };
         let metrics = Arc::new(metrics.listeners.of(name));
         let (routes, limits, drain) = (routes.clone(), config.limits.clone(), drain.clone());
+        let access = Arc::clone(&app.access);
         tokio::spawn(async move {
-            listen::serve(endpoint, routes, Protocol::Grpc, &limits, &drain, metrics).await;
+            listen::serve(endpoint, routes, Protocol::Grpc, &limits, &access, &drain, metrics)
+                .await;
         });
     }
     let http = [
@@ -167,9 +172,14 @@ async fn serve(
     for (name, endpoint, router) in http {
         let Some(endpoint) = endpoint else { continue };
         let metrics = Arc::new(metrics.listeners.of(name));
-        let (limits, drain) = (config.limits.clone(), drain.clone());
+        let (mut limits, drain) = (config.limits.clone(), drain.clone());
+        if name == "ops" {
+            limits.max_connections = limits.max_connections.min(MAX_OPS_CONNECTIONS);
+        }
+        let access = Arc::clone(&app.access);
         tokio::spawn(async move {
-            listen::serve(endpoint, router, Protocol::Http, &limits, &drain, metrics).await;
+            listen::serve(endpoint, router, Protocol::Http, &limits, &access, &drain, metrics)
+                .await;
         });
     }
     Examined::new(Arc::clone(&app), config.clone(), addresses.clone()).serve();
@@ -211,7 +221,7 @@ async fn build(
         tokio::spawn(readiness::look_after(device, users, Arc::clone(&workers)));
     }
     Ok(Arc::new(App {
-        access: Access::new(config),
+        access: Arc::new(Access::new(config)),
         memory: Memory::new(config),
         issuers,
         signer: Signer::new(

@@ -72,6 +72,25 @@ async fn i9_handshakes_that_never_end_keep_nobody_out() {
 }
 
 #[tokio::test]
+async fn i9_peers_without_a_grant_that_fill_the_house_keep_nobody_out() {
+    // Were room only made by those who go by themselves, nobody would come in while these stay.
+    let limits = toml! { max_connections = 2
+    handshake = "1m" };
+    let appliance = Appliance::softhsm().with_limits(limits).start_initialised().await;
+    let stranger = appliance.pki().dns("stranger", &["stranger.example"]);
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut health = HealthClient::new(appliance.channel(Some(&stranger)));
+        let request = HealthCheckRequest { service: String::new() };
+        let mut watch = health.watch(request).await.unwrap().into_inner();
+        watch.next().await.unwrap().unwrap();
+        held.push((health, watch));
+    }
+    let token = appliance.client().issuer(ISSUER).sign(claims::trade(1)).await.unwrap();
+    appliance.verifier(ISSUER).await.verify(&token).unwrap();
+}
+
+#[tokio::test]
 async fn i9_a_reader_of_keys_that_asks_no_more_is_put_out() {
     let limits = toml! { handshake = "300ms" };
     let appliance = Appliance::softhsm().with_limits(limits).start_initialised().await;
