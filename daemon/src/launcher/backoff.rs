@@ -10,6 +10,8 @@ const FIRST_EXHAUSTED: Duration = Duration::from_secs(2);
 const LAST_EXHAUSTED: Duration = Duration::from_secs(60);
 /// A process that lived so long has proved itself: its next failure starts from the beginning.
 const PROVED: Duration = Duration::from_secs(30);
+/// As many failures in a row count for a process that has done its work: the next costs 200 ms.
+const PROVED_FAILURES: u32 = 3;
 
 /// The back-off of one process.
 #[derive(Debug, Default)]
@@ -39,6 +41,12 @@ impl Backoff {
         FIRST_EXHAUSTED.saturating_mul(1 << (self.failures - 1).min(16)).min(LAST_EXHAUSTED)
     }
 
+    /// The process has done its work: if it fails now, it is worth a start that is not far off, though
+    /// one that does some work and fails, again and again, is not started without a pause.
+    pub(super) fn proved(&mut self) {
+        self.failures = self.failures.min(PROVED_FAILURES);
+    }
+
     /// Failures in a row.
     pub(super) fn failures(&self) -> u32 {
         self.failures
@@ -66,6 +74,20 @@ mod tests {
         assert_eq!(waits, [0, 50, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000]);
         backoff.started(now);
         assert_eq!(backoff.ended(now + PROVED), Duration::ZERO, "a process that lived long");
+    }
+
+    #[test]
+    fn a_process_that_works_and_fails_again_and_again_keeps_a_short_pause() {
+        let mut backoff = Backoff::default();
+        let now = crate::clock::monotonic();
+        let waits: Vec<_> = (0..8)
+            .map(|_| {
+                backoff.started(now);
+                backoff.proved();
+                backoff.ended(now).as_millis()
+            })
+            .collect();
+        assert_eq!(waits, [0, 50, 100, 200, 200, 200, 200, 200]);
     }
 
     #[test]

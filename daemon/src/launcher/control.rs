@@ -76,6 +76,13 @@ pub enum ToLauncher {
         /// The device.
         device: String,
     },
+    /// A worker's signatures are right.
+    Proved {
+        /// The device.
+        device: String,
+        /// Which start of its worker is meant.
+        start: u64,
+    },
     /// A worker's wire has ended, and the worker should.
     Discard {
         /// The device.
@@ -198,6 +205,14 @@ impl Upward {
     /// The socket's.
     pub fn resume(&self, device: &str) -> io::Result<()> {
         send(self.0.as_fd(), &ToLauncher::Resume { device: device.to_owned() }, None)
+    }
+
+    /// Says that a worker's signatures are right. Where that cannot be said, its next start waits longer.
+    pub fn proved(&self, device: &str, start: u64) {
+        let message = ToLauncher::Proved { device: device.to_owned(), start };
+        if let Err(error) = send(self.0.as_fd(), &message, None) {
+            tracing::warn!(device, %error, "the launcher cannot be told that a worker is well");
+        }
     }
 
     /// Says that a worker should be gone. Where that cannot be said, the launcher is on its end too.

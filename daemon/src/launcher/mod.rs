@@ -281,8 +281,16 @@ impl Launcher {
         match control::receive_upward(control) {
             Ok(Some(ToLauncher::Ready(addresses))) => self.ready(&addresses),
             Ok(Some(ToLauncher::Resume { device })) => self.resume(&device),
+            Ok(Some(ToLauncher::Proved { device, start })) => {
+                if let Some(slot) = self.running(&device, start) {
+                    slot.backoff.proved();
+                }
+            }
             Ok(Some(ToLauncher::Discard { device, start, hangs })) => {
-                self.discard(&device, start, hangs);
+                let now = clock::monotonic();
+                if let Some(slot) = self.running(&device, start) {
+                    slot.doom.get_or_insert_with(|| Doom::new(now, hangs));
+                }
             }
             // Not watched any more; its process is.
             Ok(None) | Err(_) => self.control = None,
@@ -335,18 +343,12 @@ impl Launcher {
         }
     }
 
-    /// The server has given a worker up: it ends, by itself or not.
-    fn discard(&mut self, device: &str, start: u64, hangs: bool) {
-        let now = clock::monotonic();
+    /// A device's worker, if it is still the one that the server means.
+    fn running(&mut self, device: &str, start: u64) -> Option<&mut Slot> {
         let devices = &self.config.devices;
         let named = |index: &usize| devices[*index].name.as_str() == device;
-        let slot = self.workers.iter_mut().find(|(index, _)| named(index));
-        // The one that is meant may be gone, and another be there.
-        if let Some((_, slot)) =
-            slot.filter(|(_, slot)| slot.running.is_some() && slot.start == start)
-        {
-            slot.doom.get_or_insert_with(|| Doom::new(now, hangs));
-        }
+        let (_, slot) = self.workers.iter_mut().find(|(index, _)| named(index))?;
+        (slot.running.is_some() && slot.start == start).then_some(slot)
     }
 
     fn carry_out_sentences(&mut self) {

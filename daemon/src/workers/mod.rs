@@ -11,7 +11,12 @@ mod suspects;
 mod wire;
 mod words;
 
-use std::{collections::HashMap, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use mintwarden_hsm_config::device::Device;
@@ -24,7 +29,7 @@ use mintwarden_worker::{
 
 pub use fitness::Keys;
 pub use ready::Ready;
-pub use reason::{Fault, Reason};
+pub use reason::{Fault, Reason, cause};
 pub use state::{Said, State};
 pub use suspects::Suspects;
 
@@ -279,7 +284,9 @@ impl Worker {
         let socket = tokio::net::UnixStream::from_std(socket)?;
         let worker = Arc::clone(self);
         tokio::spawn(async move {
-            let end = wire::serve(socket, &worker.device, worker.call_timeout, &worker.state).await;
+            let end =
+                wire::serve(socket, start, &worker.device, worker.call_timeout, &worker.state)
+                    .await;
             worker.launcher.discard(&worker.device, start, end == wire::End::Silent);
         });
         Ok(())
@@ -295,6 +302,12 @@ impl Worker {
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         self.state.fault()
+    }
+
+    /// How often what went wrong, by [`cause`].
+    #[must_use]
+    pub fn faults(&self) -> BTreeMap<&'static str, u64> {
+        self.state.faults()
     }
 
     /// Notes that an operator has asked for a parked device to be tried again.
@@ -369,7 +382,7 @@ impl Source<'_> {
     /// Tells the process from those before and after it.
     #[must_use]
     pub fn start(&self) -> u64 {
-        self.lease.ready.start
+        self.lease.ready.wire.start
     }
 
     /// Discards the worker.
@@ -379,6 +392,9 @@ impl Source<'_> {
 
     /// Notes that what it signed was right.
     pub fn proved(&self) {
-        self.worker.state.proved(&self.lease.ready);
+        let Self { worker, lease } = self;
+        if worker.state.proved(&lease.ready) {
+            worker.launcher.proved(&worker.device, lease.ready.wire.start);
+        }
     }
 }

@@ -23,8 +23,6 @@ const LOOK_ELSEWHERE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Ready {
     pub(super) wire: Arc<Wire>,
-    /// Tells this process from those before and after it.
-    pub start: u64,
     /// What the device says of itself.
     pub description: String,
     /// Sessions that sign in parallel.
@@ -48,10 +46,9 @@ const ON_TRIAL: u8 = 1;
 const TRIED: u8 = 2;
 
 impl Ready {
-    pub(super) fn new(hello: WorkerHello, wire: &Arc<Wire>, start: u64, on_trial: bool) -> Self {
+    pub(super) fn new(hello: WorkerHello, wire: &Arc<Wire>, on_trial: bool) -> Self {
         Self {
             wire: Arc::clone(wire),
-            start,
             description: hello.description,
             sessions: hello.sessions,
             lacking: hello.lacking,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mintwarden_worker::wire::Refused;
+use mintwarden_worker::{device, wire::Refused};
 
 use super::words;
 use crate::clock::{self, UnixTime};
@@ -68,6 +68,27 @@ impl Reason {
 
 /// The reason of a worker that ended without a word.
 pub(super) const WORKER_LOST: &str = "WORKER_LOST";
+
+/// Why a worker is not there, beside what it says of its device itself.
+pub(super) const WORKERS: [&str; 10] = [
+    WORKER_LOST,
+    "WORKER_SILENT",
+    "WORKER_FAILED",
+    "WORKER_CRASHED",
+    "WORKER_NOT_STARTED",
+    "WORKER_PARKED",
+    "WORKER_STUCK",
+    "RESUMED_TOO_OFTEN",
+    "BUILD_MISMATCH",
+    "DEVICE_FAULT",
+];
+
+/// A stable reason, if it is one of ours, else `OTHER`: a worker could say anything.
+#[must_use]
+pub fn cause(reason: &str) -> &'static str {
+    let ours = WORKERS.into_iter().find(|cause| *cause == reason);
+    ours.or_else(|| device::Cause::from_word(reason).map(device::Cause::as_str)).unwrap_or("OTHER")
+}
 
 impl From<Refused> for Reason {
     fn from(refused: Refused) -> Self {

@@ -1,6 +1,7 @@
 //! What a worker is doing, and waiting for it to be ready.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -19,7 +20,7 @@ use super::{
     breaker::Breaker,
     examine,
     ready::{Lease, Ready},
-    reason::{Fault, WORKER_LOST},
+    reason::{Fault, WORKER_LOST, WORKERS, cause},
     wire::Wire,
 };
 use crate::clock::{self, Deadline};
@@ -66,6 +67,8 @@ struct Latest {
     said: Option<Said>,
     breaker: Breaker,
     fault: Option<Fault>,
+    /// How often what went wrong, by cause.
+    faults: BTreeMap<&'static str, u64>,
 }
 
 /// What the launcher says of a worker that ended.
@@ -78,6 +81,12 @@ pub enum Said {
 }
 
 impl Latest {
+    /// Records what went wrong.
+    fn record(&mut self, why: Reason) {
+        *self.faults.entry(cause(&why.reason)).or_default() += 1;
+        self.fault = Some(Fault::now(why));
+    }
+
     fn is(&self, wire: &Arc<Wire>) -> bool {
         self.wire.as_ref().is_some_and(|latest| Arc::ptr_eq(latest, wire))
     }
@@ -96,6 +105,13 @@ impl Shared {
     /// What went wrong last.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.latest().fault.clone()
+    }
+
+    /// How often what went wrong: those of the worker always, those of the device once they happened.
+    pub(super) fn faults(&self) -> BTreeMap<&'static str, u64> {
+        let mut faults = BTreeMap::from(WORKERS.map(|cause| (cause, 0)));
+        faults.extend(&self.latest().faults);
+        faults
     }
 
     /// The worker, as soon as it serves. Does not wait for what needs an operator or has failed.
@@ -181,7 +197,7 @@ impl Shared {
         let state = match &hello.unusable {
             None => {
                 let on_trial = self.latest().breaker.is_open();
-                State::Ready(Arc::new(Ready::new(hello, wire, self.starts(), on_trial)))
+                State::Ready(Arc::new(Ready::new(hello, wire, on_trial)))
             }
             Some(refused) => {
                 let reason = Reason::from(refused.clone());
@@ -216,7 +232,7 @@ impl Shared {
     fn say(&self, wire: &Arc<Wire>, why: Reason) {
         let mut latest = self.latest();
         if latest.is(wire) {
-            latest.fault = Some(Fault::now(why.clone()));
+            latest.record(why.clone());
             latest.words = Some(why);
         }
     }
@@ -227,15 +243,17 @@ impl Shared {
         wire.cut(why);
     }
 
-    /// What it signed was right.
-    pub(super) fn proved(&self, ready: &Ready) {
-        if ready.wire.note_proved() {
+    /// What it signed was right; whether that is news.
+    pub(super) fn proved(&self, ready: &Ready) -> bool {
+        let news = ready.wire.note_proved();
+        if news {
             let mut latest = self.latest();
             if latest.is(&ready.wire) {
                 latest.breaker.proved();
                 ready.proved();
             }
         }
+        news
     }
 
     /// The launcher says that the worker ended. The worker's own last words come first: they say why.
@@ -261,7 +279,7 @@ impl Shared {
             Said::Ended(reason, next) => {
                 if latest.words.is_none() {
                     // The launcher knows how it ended, and not only that it did.
-                    latest.fault = Some(Fault::now(reason.clone()));
+                    latest.record(reason.clone());
                 }
                 let told = next >= clock::monotonic() + TELL || latest.breaker.is_open();
                 let why = latest.words.clone().unwrap_or(reason);

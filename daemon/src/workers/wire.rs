@@ -55,6 +55,8 @@ pub(super) enum End {
 /// The open requests of one wire, and the way to make more.
 #[derive(Debug)]
 pub(super) struct Wire {
+    /// Which start of the device's worker is at its other end, by the launcher's count.
+    pub(super) start: u64,
     frames: mpsc::UnboundedSender<Bytes>,
     open: Mutex<Open>,
     next: AtomicU64,
@@ -153,6 +155,7 @@ impl Wire {
 /// Serves one wire until it ends, and keeps the worker's state true meanwhile.
 pub(super) async fn serve(
     socket: UnixStream,
+    start: u64,
     device: &str,
     call_timeout: Duration,
     state: &Shared,
@@ -160,6 +163,7 @@ pub(super) async fn serve(
     let (read, write) = socket.into_split();
     let (frames, outgoing) = mpsc::unbounded_channel();
     let wire = Arc::new(Wire {
+        start,
         frames,
         open: Mutex::new(Some(HashMap::new())),
         next: AtomicU64::new(1),

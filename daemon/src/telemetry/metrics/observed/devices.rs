@@ -2,15 +2,10 @@
 
 use std::sync::Arc;
 
-use mintwarden_worker::device;
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use super::{Labels, counters, gauges};
-use crate::workers::{State, Worker, Workers};
-
-/// Why a worker is not there, beside what it says of its device itself.
-const WORKER_CAUSES: [&str; 5] =
-    ["WORKER_LOST", "WORKER_SILENT", "WORKER_FAILED", "WORKER_PARKED", "BUILD_MISMATCH"];
+use crate::workers::{State, Worker, Workers, cause};
 
 #[derive(Debug)]
 pub(super) struct Devices {
@@ -57,6 +52,19 @@ impl Collector for Devices {
             "worker_starts",
             "Worker processes of a device that this server has met: the first one, and restarts",
             workers.iter().map(|(worker, _)| (label(worker), worker.starts())),
+        )?;
+        let faults = workers.iter().flat_map(|(worker, _)| {
+            let of = worker.faults().into_iter();
+            of.map(|(cause, count)| {
+                let cause = [("cause", cause.to_owned())];
+                (label(worker).into_iter().chain(cause).collect::<Labels>(), count)
+            })
+        });
+        counters(
+            &mut encoder,
+            "device_faults",
+            "Faults that cost a worker, by cause",
+            faults.collect::<Vec<_>>(),
         )
     }
 }
@@ -72,12 +80,6 @@ fn states(now: &State) -> [(&'static str, &'static str, bool); 4] {
     };
     ["starting", "ready", "down", "parked"]
         .map(|known| if known == state { (known, cause, true) } else { (known, "", false) })
-}
-
-/// A cause, if it is one of ours: a worker could say anything.
-fn cause(reason: &str) -> &'static str {
-    let ours = WORKER_CAUSES.into_iter().find(|cause| *cause == reason);
-    ours.or_else(|| device::Cause::from_word(reason).map(device::Cause::as_str)).unwrap_or("OTHER")
 }
 
 #[cfg(test)]
