@@ -225,14 +225,14 @@ impl Signer {
     }
 
     /// The issuer's active keys in devices that may be asked, in the issuer's order.
-    fn candidates<'i, 'a>(
+    fn candidates<'i, 'a: 'i>(
         &'i self,
         issuer: &'i LiveIssuer,
         snapshot: &'a Snapshot,
         attempts: &'i Attempts,
     ) -> impl Iterator<Item = (&'i str, (&'a Key, &'a MadeKey))> {
-        let devices = issuer.config.devices.iter().filter(|device| attempts.allow(device));
-        devices.filter_map(|device| Some((device.as_str(), snapshot.keyset.active(device)?)))
+        let devices = issuer.signing_devices(snapshot).filter(|device| attempts.allow(device));
+        devices.filter_map(|device| Some((device.as_str(), issuer.signs(snapshot, device)?)))
     }
 
     /// Whether another device than the key's would take the batch at once.
@@ -269,7 +269,7 @@ fn fits(ready: &Ready, key: &Key) -> bool {
 }
 
 fn no_device() -> SignError {
-    let detail = "the issuer has no active key in a configured device";
+    let detail = "the issuer has no key that may sign in a configured device";
     SignError::Unavailable(Reason::new("NO_ACTIVE_KEY", detail))
 }
 

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     access::{ANY, Denied},
     config::Role,
+    keyset::act::CustodianAct,
     workers::State,
 };
 
@@ -36,17 +37,17 @@ impl v1::custodian_service_server::CustodianService for Custodian {
             .access
             .authorise(&caller, &[Role::Custodian], &issuer)
             .map_err(ApiError::from)?;
-        let (_, steward) = self
+        let (live, steward) = self
             .0
             .issuers
             .get(issuer.as_str())
             .ok_or_else(|| ApiError::from(Denied::UnknownIssuer))?;
         tracing::info!(target: "custodian", act = "init", %issuer, %caller, reason, "asked");
-        let outcome = steward.init().await;
+        let outcome = steward.order(CustodianAct::Init, &reason).await;
         let refused = outcome.as_ref().err().map(ToString::to_string);
         tracing::info!(target: "custodian", act = "init", %issuer, %caller, refused, "answered");
         let snapshot = outcome.map_err(ApiError::from)?;
-        let keyset = status::keyset(&snapshot.keyset);
+        let keyset = status::keyset(live, &snapshot.keyset);
         Ok(Response::new(InitResponse { keys: keyset.keys, revision: keyset.revision }))
     }
 
@@ -64,8 +65,9 @@ impl v1::custodian_service_server::CustodianService for Custodian {
         visible.sort();
         let mut keysets = Vec::new();
         for issuer in visible {
-            let keyset = match self.0.issuer(&issuer)?.snapshot() {
-                Some(snapshot) => status::keyset(&snapshot.keyset),
+            let live = self.0.issuer(&issuer)?;
+            let keyset = match live.snapshot() {
+                Some(snapshot) => status::keyset(live, &snapshot.keyset),
                 None => v1::Keyset { issuer: issuer.to_string(), ..v1::Keyset::default() },
             };
             keysets.push(keyset);

@@ -8,7 +8,10 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
-    access::Denied, admission::Inadmissible, identity::IdentityError, keyset::steward::InitError,
+    access::Denied,
+    admission::Inadmissible,
+    identity::IdentityError,
+    keyset::{act::Refusal, steward::StewardError},
     signer::SignError,
 };
 
@@ -22,7 +25,7 @@ pub(super) enum ApiError {
     #[error(transparent)]
     Sign(#[from] SignError),
     #[error(transparent)]
-    Init(#[from] InitError),
+    Steward(#[from] StewardError),
     #[error("the grpc-timeout header cannot be read")]
     BadTimeout,
     #[error("the message is incomplete, or is not the one that the method takes")]
@@ -75,11 +78,15 @@ fn classify(error: &ApiError) -> (Code, &'static str) {
         ApiError::Denied(Denied::NoGrant(_)) => (Code::PermissionDenied, "NO_GRANT"),
         ApiError::Denied(Denied::UnknownIssuer) => (Code::NotFound, "UNKNOWN_ISSUER"),
         ApiError::Sign(error) => (sign_code(error), error.reason()),
-        ApiError::Init(error) => match error {
-            InitError::AlreadyInitialised => (Code::FailedPrecondition, "ALREADY_INITIALISED"),
-            InitError::Interrupted(_) => (Code::Unavailable, "INIT_INTERRUPTED"),
-            InitError::GivenUp(_) => (Code::Internal, "GENERATION_FAILED"),
-            InitError::Stopping => (Code::Unavailable, "SHUTTING_DOWN"),
+        ApiError::Steward(error) => match error {
+            StewardError::Refused(refusal @ Refusal::UnknownKey(_)) => {
+                (Code::NotFound, refusal.reason())
+            }
+            StewardError::Refused(refusal) => (Code::FailedPrecondition, refusal.reason()),
+            StewardError::Interrupted(_) => (Code::Unavailable, "INIT_INTERRUPTED"),
+            StewardError::Failed(_) => (Code::Unavailable, "ACT_FAILED"),
+            StewardError::GivenUp(_) => (Code::Internal, "GENERATION_FAILED"),
+            StewardError::Stopping => (Code::Unavailable, "SHUTTING_DOWN"),
         },
         ApiError::BadTimeout => (Code::InvalidArgument, "TIMEOUT_MALFORMED"),
         ApiError::Malformed => (Code::InvalidArgument, "MESSAGE_MALFORMED"),

@@ -10,7 +10,12 @@ use crate::{
     clock::UnixTime,
     config::Role,
     identity::Caller,
-    keyset::{Key, KeyState, Keyset, live::LiveIssuer},
+    keyset::{
+        Key, KeyState, Keyset,
+        alarm::Alarm,
+        live::LiveIssuer,
+        outlook::{self, Outlook},
+    },
     listen::LiveCertificates,
     readiness,
     workers::{State, Worker},
@@ -20,11 +25,15 @@ fn timestamp(time: UnixTime) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds: time.0, nanos: 0 })
 }
 
-fn key(key: &Key) -> v1::Key {
+fn key(key: &Key, outlook: Option<Outlook>) -> v1::Key {
     let state = match key.state {
         KeyState::Generating => v1::KeyState::Generating,
         KeyState::PreActive => v1::KeyState::PreActive,
         KeyState::Active => v1::KeyState::Active,
+        KeyState::Suspended => v1::KeyState::Suspended,
+        KeyState::Deactivated => v1::KeyState::Deactivated,
+        KeyState::Compromised => v1::KeyState::Compromised,
+        KeyState::Destroyed => v1::KeyState::Destroyed,
     };
     let made = key.made.as_ref();
     v1::Key {
@@ -35,17 +44,26 @@ fn key(key: &Key) -> v1::Key {
         created_at: timestamp(key.created_at),
         changed_at: timestamp(key.changed_at),
         jwk: made.map(|made| made.jwk.to_published().to_string()).unwrap_or_default(),
+        published: key.is_published(),
+        mature: key.mature,
+        next: outlook.as_ref().map(|o| o.next.as_str().to_owned()).unwrap_or_default(),
+        next_at: outlook.as_ref().and_then(|o| o.at).and_then(timestamp),
+        outlook: outlook.map(|o| o.words).unwrap_or_default(),
     }
 }
 
 /// A keyset, active keys first.
-pub(super) fn keyset(keyset: &Keyset) -> v1::Keyset {
+pub(super) fn keyset(live: &LiveIssuer, keyset: &Keyset) -> v1::Keyset {
     let mut keys: Vec<&Key> = keyset.keys.iter().collect();
     keys.sort_by_key(|key| key.state != KeyState::Active);
+    let report = live.report();
+    let outlook = |key: &Key| {
+        report.as_ref().map(|r| outlook::outlook(key, keyset, &r.now, live.policy(), &r.view))
+    };
     v1::Keyset {
         issuer: keyset.issuer.to_string(),
         revision: keyset.revision,
-        keys: keys.into_iter().map(key).collect(),
+        keys: keys.into_iter().map(|of| key(of, outlook(of))).collect(),
     }
 }
 
@@ -61,7 +79,7 @@ pub(super) fn status(app: &App, caller: &Caller, visible: &HashSet<IssuerName>) 
     v1::Status {
         version: env!("CARGO_PKG_VERSION").into(),
         started_at: timestamp(app.started_at),
-        issuers: shown().map(|issuer| issuer_status(app, issuer)).collect(),
+        issuers: shown().map(|issuer| issuer_status(app, caller, issuer)).collect(),
         devices: devices
             .into_iter()
             .filter_map(|name| app.workers.get(name))
@@ -71,18 +89,20 @@ pub(super) fn status(app: &App, caller: &Caller, visible: &HashSet<IssuerName>) 
     }
 }
 
-fn issuer_status(app: &App, issuer: &LiveIssuer) -> IssuerStatus {
+fn issuer_status(app: &App, caller: &Caller, issuer: &LiveIssuer) -> IssuerStatus {
     let snapshot = issuer.snapshot();
     let keyset = snapshot.as_ref().map(|snapshot| &snapshot.keyset);
     let ready = readiness::ready(issuer, &app.workers);
     let published = keyset.map_or(0, |keyset| keyset.published().count());
+    let roles = &[Role::Custodian, Role::Auditor];
+    let inside = app.access.authorise(caller, roles, issuer.config.name().as_str()).is_ok();
     IssuerStatus {
         name: issuer.config.name().to_string(),
         ready: ready.is_ok(),
         reason: ready.err().map(|unready| unready.reason.to_owned()).unwrap_or_default(),
         revision: keyset.map_or(0, |keyset| keyset.revision),
         published_keys: u32::try_from(published).unwrap_or(u32::MAX),
-        alarms: keyset.map(|keyset| alarms(app, keyset)).unwrap_or_default(),
+        alarms: alarms(app, issuer, inside),
     }
 }
 
@@ -94,18 +114,18 @@ fn appliance_alarms(app: &App, caller: &Caller) -> Vec<String> {
     app.certificates.iter().filter(|_| inside).flat_map(LiveCertificates::alarms).collect()
 }
 
-fn alarms(app: &App, keyset: &Keyset) -> Vec<String> {
-    let leftover = |left: &crate::keyset::Leftover| {
-        format!(
-            "device {} may hold an unused object {:?}: {}",
-            left.device, left.handle, left.reason
-        )
-    };
-    let kids = keyset.published().map(|(_, made)| &made.kid);
-    let suspended = app.signer.suspended(kids).into_iter().map(|(kid, device)| {
+/// What a device said is not for a TTS that may be compromised: it sees the alarms' words alone.
+fn alarms(app: &App, issuer: &LiveIssuer, inside: bool) -> Vec<String> {
+    let words = |alarm: &Alarm| if inside { alarm.to_string() } else { alarm.reason().into() };
+    let report = issuer.report();
+    let keyset = report.iter().flat_map(|report| &report.alarms).map(words);
+    let snapshot = issuer.snapshot();
+    let published = snapshot.iter().flat_map(|snapshot| snapshot.keyset.published());
+    let suspended = app.signer.suspended(published.map(|(_, made)| &made.kid));
+    let suspended = suspended.into_iter().map(|(kid, device)| {
         format!("key {kid} in device {device} is suspended: its signatures did not verify")
     });
-    keyset.leftovers.iter().map(leftover).chain(suspended).collect()
+    keyset.chain(suspended).collect()
 }
 
 /// What a device says of itself, and paths, are for custodians and auditors of an issuer that uses it:

@@ -78,6 +78,14 @@ pub(super) struct Issuer {
     pub(super) req_wl: Vec<String>,
     pub(super) standbys: Option<usize>,
     pub(super) jwks_max_age: Option<String>,
+    #[serde(default)]
+    pub(super) lost_devices: Vec<String>,
+    pub(super) rotate_every: Option<String>,
+    pub(super) sign_until: Option<String>,
+    pub(super) verifier_refresh: Option<String>,
+    pub(super) propagation: Option<String>,
+    pub(super) skew: Option<String>,
+    pub(super) destroy_after: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -30,6 +30,9 @@ pub const EXIT_CONFIG: u8 = 78;
 /// Bound on the configuration file, bytes.
 pub const MAX_CONFIG: u64 = 64 * 1024;
 
+/// Bound on L, the life of a token.
+pub const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
 /// A checked configuration. Only [`Config::parse`] makes one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -121,6 +124,25 @@ pub struct Issuer {
     pub standbys: usize,
     /// How long a reader may keep the JWKS.
     pub jwks_max_age: Duration,
+    /// When its keys change.
+    pub rotation: Rotation,
+    /// Devices that are gone for good, with whatever they held.
+    pub lost_devices: Vec<String>,
+}
+
+/// When an issuer's keys change (DESIGN.md "Rotation timing"). S is the profile's `skew`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// The age at which an active key is replaced.
+    pub rotate_every: Duration,
+    /// The age from which on an active key refuses to sign.
+    pub sign_until: Option<Duration>,
+    /// R: how long a verifier keeps a JWK Set without asking again.
+    pub verifier_refresh: Duration,
+    /// P: how long until every node serves a new set, and a verifier that could not ask has asked again.
+    pub propagation: Duration,
+    /// How long after its unpublishing a private key is kept.
+    pub destroy_after: Duration,
 }
 
 impl Issuer {
@@ -201,8 +223,6 @@ pub mod fixed {
     /// Bytes of one gRPC message: a full batch with its framing. Above [`MAX_BATCH_BYTES`], so that
     /// our own check answers first.
     pub const MAX_MESSAGE_BYTES: usize = MAX_BATCH_BYTES + 64 * 1024;
-    /// The tolerance S between clocks (DESIGN.md "Rotation timing").
-    pub const SKEW: std::time::Duration = std::time::Duration::from_secs(30);
 }
 
 impl Config {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     jwks::Jwks,
-    keyset::{KeyState, Keyset},
+    keyset::{KeyState, Keyset, Phase},
     launcher::control::Addresses,
 };
 
@@ -56,6 +56,8 @@ pub(crate) struct IssuerAccount {
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeysetAccount {
     pub(crate) revision: u64,
+    /// Whether the store was put back from a copy.
+    pub(crate) restored: bool,
     pub(crate) keys: Vec<KeyRecord>,
     pub(crate) leftovers: Vec<LeftoverRecord>,
 }
@@ -115,9 +117,12 @@ impl IssuerAccount {
     pub(crate) fn new(issuer: &str, keyset: Option<&Keyset>, jwks: Option<&Jwks>) -> Self {
         let keyset = keyset.map(|keyset| KeysetAccount {
             revision: keyset.revision,
+            restored: keyset.phase == Phase::Restored,
+            // What was destroyed is in no device.
             keys: keyset
                 .keys
                 .iter()
+                .filter(|key| key.is_live())
                 .map(|key| KeyRecord {
                     device: key.device.clone(),
                     handle: format!("{:?}", key.handle),

@@ -132,6 +132,14 @@ fn recorded(issuer: &str, record: &KeyRecord, devices: &[DeviceAccount]) -> Find
 
 fn signs(account: &IssuerAccount, keyset: &KeysetAccount, signing: bool) -> Finding {
     let issuer = &account.issuer;
+    if keyset.restored {
+        return Finding::fault(
+            Check::IssuerSigns,
+            issuer,
+            "its store was put back from a copy: it signs and publishes nothing",
+            format!("a custodian says `mintwardenctl recover {issuer}`"),
+        );
+    }
     if account.jwks.is_none() {
         return Finding::warning(
             Check::IssuerSigns,
@@ -190,7 +198,7 @@ mod tests {
         }];
         IssuerAccount {
             issuer: "payments".into(),
-            keyset: Some(KeysetAccount { revision: 7, keys, leftovers }),
+            keyset: Some(KeysetAccount { revision: 7, restored: false, keys, leftovers }),
             jwks: Some(JwksAccount { revision: 7, etag: String::new(), max_age: 600 }),
         }
     }

@@ -2,7 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use mintwarden_worker::finding::{Check, Finding};
+use mintwarden_worker::{
+    claims::Profile,
+    finding::{Check, Finding},
+};
 use rustix::fs::statvfs;
 
 use crate::clock::{self, UnixTime};
@@ -99,7 +102,7 @@ pub(super) fn drift(wall: Duration, monotonic: Duration, backwards: bool) -> Fin
     };
     let apart = if backwards { wall + monotonic } else { wall.abs_diff(monotonic) };
     let subject = "since the server started";
-    if apart <= crate::config::fixed::SKEW {
+    if apart <= Profile::DEFAULT_SKEW {
         let found = format!("started {} ago by wall and monotonic clock alike", shown(monotonic));
         return Finding::ok(Check::SystemClock, subject, found);
     }

@@ -1,14 +1,31 @@
 //! Keysets: all keys of one issuer with their states, one versioned document, changed only by
 //! compare-and-swap (I8).
 //!
-//! - [`plan`] is pure: what has to be done now, each step with its reason.
-//! - [`apply`] does it, generic over [`Store`](crate::store::Store) and [`KeyOps`](apply::KeyOps).
+//! - [`plan`] is pure: what has to be done now, each step with its reason; [`act`] is as pure: what a
+//!   custodian's act makes of a keyset.
+//! - [`apply`] does it, generic over [`Store`](crate::store::Store), [`KeyOps`](apply::KeyOps) and
+//!   [`Clock`](crate::clock::Clock).
 //! - [`steward`] is the one task per issuer that runs both, detached from any request.
+//! - [`alarm`] and [`outlook`] say what a person should look at, and what happens next.
 
+pub mod act;
+pub mod alarm;
 pub mod apply;
+pub mod change;
 mod document;
 pub mod live;
+pub mod outlook;
 pub mod plan;
+mod policy;
+#[cfg(test)]
+mod sim;
+pub mod start;
 pub mod steward;
+pub mod view;
 
-pub use document::{Key, KeyState, Keyset, Leftover, MadeKey, Phase};
+pub use document::{
+    Destruction, Key, KeyState, Keyset, Leftover, Lowering, MadeKey, Maturity, Phase, Signatures,
+    Wish, WishedFor,
+};
+pub use policy::Policy;
+pub use view::View;

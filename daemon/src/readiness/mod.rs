@@ -4,10 +4,13 @@
 
 mod look;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{
-    keyset::live::LiveIssuer,
+    keyset::{
+        Phase,
+        live::{LiveIssuer, Snapshot},
+    },
     workers::{State, Workers},
 };
 
@@ -16,7 +19,7 @@ pub use look::look_after;
 /// Why an issuer could not sign now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unready {
-    /// Stable reason: `NOT_INITIALISED`, `DEVICE_UNAVAILABLE`, or `KEY_UNAVAILABLE` where a device is
+    /// Stable reason: `NOT_INITIALISED`, `RESTORED`, `DEVICE_UNAVAILABLE`, or `KEY_UNAVAILABLE` where a device is
     /// usable and the key in it is not.
     pub reason: &'static str,
     /// Each device that has an active key of the issuer, with the stable reason why that is of no use.
@@ -42,11 +45,14 @@ impl fmt::Display for Unready {
 pub fn ready(issuer: &LiveIssuer, workers: &Workers) -> Result<(), Unready> {
     let snapshot = issuer.snapshot().filter(|snapshot| snapshot.jwks.is_some());
     let Some(snapshot) = snapshot else {
-        return Err(Unready { reason: "NOT_INITIALISED", devices: vec![] });
+        let restored = |snapshot: &Arc<Snapshot>| snapshot.keyset.phase == Phase::Restored;
+        let restored = issuer.snapshot().as_ref().is_some_and(restored);
+        let reason = if restored { "RESTORED" } else { "NOT_INITIALISED" };
+        return Err(Unready { reason, devices: vec![] });
     };
     let mut unready = Unready { reason: "DEVICE_UNAVAILABLE", devices: vec![] };
-    for device in &issuer.config.devices {
-        let Some((key, made)) = snapshot.keyset.active(device) else { continue };
+    for device in issuer.signing_devices(&snapshot) {
+        let Some((key, made)) = issuer.signs(&snapshot, device) else { continue };
         if workers.suspects().is_suspended(&made.kid) {
             unready.reason = "KEY_UNAVAILABLE";
             unready.devices.push((device.clone(), "KEY_SUSPENDED".to_owned()));

@@ -22,12 +22,17 @@ use crate::{
     clock,
     config::{Config, ConfigError, EXIT_CONFIG},
     doctor::server::Examined,
-    keyset::{live::LiveIssuer, steward::Steward},
+    keyset::{
+        Keyset, Policy,
+        live::LiveIssuer,
+        start,
+        steward::{Serving, Steward},
+    },
     launcher::control::{Downward, Upward},
     listen::{self, Certificates, CertificatesError, Drain, Endpoint, LiveCertificates, Protocol},
     readiness,
     signer::Signer,
-    store::{Redb, StoreError},
+    store::{Redb, Store as _, StoreError},
     telemetry::{
         self,
         metrics::{
@@ -147,7 +152,10 @@ async fn serve(
         config.tls.clone().zip(certificates).map(|(files, first)| {
             LiveCertificates::start(files, first, metrics.certificates.clone())
         });
-    let app = build(&config, launcher.clone(), certificates.clone(), Arc::clone(&metrics)).await?;
+    let serving = Serving::default();
+    let app =
+        build(&config, launcher.clone(), certificates.clone(), Arc::clone(&metrics), &serving)
+            .await?;
     observed::register(&mut registry, &config, parts(&app));
     let endpoints = Endpoints::bind(&config, certificates.as_ref()).await?;
     let addresses = endpoints.addresses(&config);
@@ -185,6 +193,7 @@ async fn serve(
     Examined::new(Arc::clone(&app), config.clone(), addresses.clone()).serve();
     let unhealthy = CancellationToken::new();
     let health = tokio::spawn(health::report(Arc::clone(&app), health, unhealthy.clone()));
+    serving.set(true);
     tracing::info!(?addresses, "serving");
     launcher.ready(&addresses).map_err(process)?;
 
@@ -192,7 +201,11 @@ async fn serve(
     tracing::info!(why, "shutting down");
     unhealthy.cancel();
     let _told = health.await;
+    serving.set(false);
     let cut = drain.drain(config.limits.drain).await;
+    for (_, steward) in app.issuers.values() {
+        steward.close().await;
+    }
     app.workers.close();
     tracing::info!(cut_connections = cut, "shut down");
     Ok(())
@@ -203,6 +216,7 @@ async fn build(
     launcher: Upward,
     certificates: Option<LiveCertificates>,
     metrics: Arc<Metrics>,
+    serving: &Serving,
 ) -> Result<Arc<App>, ServerError> {
     let directory = config.state_dir.join("server");
     let store = Redb::open(&directory.join("keysets.redb"))?;
@@ -210,8 +224,11 @@ async fn build(
     let mut issuers = BTreeMap::new();
     for issuer in &config.issuers {
         let live = Arc::new(LiveIssuer::new(issuer.clone()));
-        let steward =
-            Steward::start(Arc::clone(&live), store.clone(), Arc::clone(&workers)).await?;
+        if let Some(keyset) = store.load(issuer.name()).await? {
+            fits(config, &keyset, live.policy())?;
+        }
+        let (store, workers) = (store.clone(), Arc::clone(&workers));
+        let steward = Steward::start(Arc::clone(&live), store, workers, serving.clone()).await?;
         issuers.insert(issuer.name().to_string(), (live, steward));
     }
     for device in &config.devices {
@@ -247,6 +264,15 @@ fn parts(app: &App) -> Parts {
         certificates: app.certificates.clone(),
         started_at: app.started_at,
     }
+}
+
+/// Refuses a configuration under which keys that exist would be lost.
+fn fits(config: &Config, keyset: &Keyset, policy: &Policy) -> Result<(), ConfigError> {
+    let configured = config.devices.iter().map(|device| device.name.to_string()).collect();
+    start::check(keyset, policy, &configured).map_err(|misfit| {
+        let key = format!("issuer.{}.devices", keyset.issuer);
+        ConfigError::key(&config.path, key, misfit.what, misfit.remedy)
+    })
 }
 
 /// Follows the launcher until it says stop, by signal or by being gone.

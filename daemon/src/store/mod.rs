@@ -1,5 +1,7 @@
 //! Where keysets are kept: the trait [`Store`], and [`Redb`] for one appliance.
 
+mod format;
+mod place;
 mod redb_store;
 
 use mintwarden_worker::IssuerName;
@@ -16,11 +18,11 @@ pub trait Store: Send + Sync {
         issuer: &IssuerName,
     ) -> impl Future<Output = Result<Option<Keyset>, StoreError>> + Send;
 
-    /// Replaces the keyset with revision `expected` (`None`: where there is none) by `next`, durably:
+    /// Replaces the keyset with version `expected` (`None`: where there is none) by `next`, durably:
     /// once this returns, a power cut does not undo it.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if the stored revision is another; then nothing changed.
+    /// [`StoreError::Conflict`] if the stored version is another; then nothing changed.
     fn compare_and_swap(
         &self,
         expected: Option<u64>,
@@ -35,8 +37,8 @@ pub enum StoreError {
     /// Another server has the store open.
     #[error("{0} is in use by another server: one state directory serves one appliance")]
     InUse(String),
-    /// The stored revision is not the expected one.
-    #[error("the keyset of {issuer} is at revision {stored:?}, not {expected:?}")]
+    /// The stored version is not the expected one.
+    #[error("the keyset of {issuer} is at version {stored:?}, not {expected:?}")]
     Conflict {
         /// The issuer.
         issuer: IssuerName,

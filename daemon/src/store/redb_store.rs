@@ -13,27 +13,22 @@ use redb::{
     Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageBackend as _,
     TableDefinition, backends::InMemoryBackend,
 };
-use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError};
-use crate::keyset::Keyset;
+use super::{
+    Store, StoreError,
+    format::{decode, encode},
+    place::{PLACE, Place},
+};
+use crate::keyset::{Keyset, change};
 
 const KEYSETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keysets");
 /// Largest file that is copied into memory, bytes. Keysets take a few hundred KiB.
 const MAX_COPY: u64 = 256 << 20;
-const FORMAT: u32 = 1;
 
 /// A redb file.
 #[derive(Clone)]
 pub struct Redb {
     database: Arc<Database>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stored<K> {
-    format: u32,
-    keyset: K,
 }
 
 fn failed(error: impl std::fmt::Display) -> StoreError {
@@ -42,7 +37,8 @@ fn failed(error: impl std::fmt::Display) -> StoreError {
 
 impl Redb {
     /// Opens the file at `path`, or makes it: complete, under another name first, so that a power cut
-    /// leaves a store or none.
+    /// leaves a store or none. In a file that was put back from a copy, every keyset is marked so
+    /// before anybody sees it (I8).
     ///
     /// # Errors
     /// [`StoreError::InUse`] if another process has it open; [`StoreError::Failed`] otherwise.
@@ -54,7 +50,30 @@ impl Redb {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.display().to_string()),
             other => StoreError::Failed(format!("{}: {other}", path.display())),
         })?;
-        Ok(Self { database: Arc::new(database) })
+        let store = Self { database: Arc::new(database) };
+        store.settle(&Place::of(path).map_err(failed)?)?;
+        Ok(store)
+    }
+
+    /// Compares where the file is with where it was written, and notes it. One transaction: a crash
+    /// leaves a copy that is known as one, or one that will be.
+    fn settle(&self, here: &Place) -> Result<(), StoreError> {
+        let write = self.database.begin_write().map_err(failed)?;
+        {
+            let mut table = write.open_table(PLACE).map_err(failed)?;
+            let before = table.get(()).map_err(failed)?.map(|place| Place::decode(place.value()));
+            if before.as_ref() == Some(here) {
+                return Ok(());
+            }
+            if before.is_some() {
+                tracing::error!(
+                    "the store was put back from a copy: nothing is signed until recover"
+                );
+                mark_restored(&write)?;
+            }
+            table.insert((), &here.encode()[..]).map_err(failed)?;
+        }
+        write.commit().map_err(failed)
     }
 
     /// A copy in memory of the file at `path`, to be looked at: the file stays as it is, also where
@@ -91,14 +110,13 @@ impl Redb {
         {
             let mut table = write.open_table(KEYSETS).map_err(failed)?;
             let stored = match table.get(issuer.as_str()).map_err(failed)? {
-                Some(bytes) => Some(decode(issuer, bytes.value())?.revision),
+                Some(bytes) => Some(decode(issuer, bytes.value())?.version),
                 None => None,
             };
             if stored != expected {
                 return Err(StoreError::Conflict { issuer: issuer.clone(), expected, stored });
             }
-            let bytes =
-                serde_json::to_vec(&Stored { format: FORMAT, keyset: next }).map_err(failed)?;
+            let bytes = encode(next).map_err(failed)?;
             table.insert(issuer.as_str(), &bytes[..]).map_err(failed)?;
         }
         write.commit().map_err(failed)
@@ -123,17 +141,21 @@ fn make(path: &Path) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn decode(issuer: &IssuerName, bytes: &[u8]) -> Result<Keyset, StoreError> {
-    let unreadable = |why: String| StoreError::Unreadable { issuer: issuer.clone(), why };
-    let stored: Stored<Keyset> =
-        serde_json::from_slice(bytes).map_err(|e| unreadable(e.to_string()))?;
-    if stored.format != FORMAT {
-        return Err(unreadable(format!("format {}, this version reads {FORMAT}", stored.format)));
+fn mark_restored(write: &redb::WriteTransaction) -> Result<(), StoreError> {
+    let mut table = write.open_table(KEYSETS).map_err(failed)?;
+    let mut marked = Vec::new();
+    for entry in table.iter().map_err(failed)? {
+        let (name, bytes) = entry.map_err(failed)?;
+        // One that cannot be read is refused wherever it is asked for.
+        let issuer = IssuerName::parse(name.value()).ok();
+        if let Some(keyset) = issuer.and_then(|issuer| decode(&issuer, bytes.value()).ok()) {
+            marked.push((name.value().to_owned(), encode(&change::restored(&keyset))));
+        }
     }
-    if stored.keyset.issuer != *issuer {
-        return Err(unreadable("it belongs to another issuer".into()));
+    for (name, bytes) in marked {
+        table.insert(&*name, &bytes.map_err(failed)?[..]).map_err(failed)?;
     }
-    Ok(stored.keyset)
+    Ok(())
 }
 
 impl Store for Redb {
@@ -156,11 +178,15 @@ impl Store for Redb {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    fn keyset(revision: u64) -> Keyset {
+    use super::*;
+    use crate::{clock::Checkpoint, keyset::Phase};
+
+    fn keyset(version: u64) -> Keyset {
         let issuer = IssuerName::parse("payments-tts").expect("a name");
-        Keyset { revision, ..Keyset::initialising(issuer) }
+        let (wait, clock) = (Duration::from_secs(60), Checkpoint::default());
+        Keyset { version, ..Keyset::new(issuer, Phase::Initialising, wait, clock) }
     }
 
     #[test]
@@ -211,7 +237,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Redb::open(&directory.path().join("keysets.redb")).expect("a store");
         let issuer = keyset(1).issuer;
-        for bytes in [&br#"{"format":2,"keyset":{}}"#[..], b"garbage", b""] {
+        for bytes in [&br#"{"format":3,"keyset":{}}"#[..], b"garbage", b""] {
             let write = store.database.begin_write().expect("a transaction");
             write
                 .open_table(KEYSETS)
@@ -224,6 +250,55 @@ mod tests {
                 store.swap_blocking(None, &keyset(1)),
                 Err(StoreError::Unreadable { .. })
             ));
+        }
+    }
+
+    #[test]
+    fn a_store_of_format_1_opens() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Redb::open(&directory.path().join("keysets.redb")).expect("a store");
+        let write = store.database.begin_write().expect("a transaction");
+        let format1 = &include_bytes!("format/format1.json")[..];
+        write
+            .open_table(KEYSETS)
+            .expect("the table")
+            .insert("payments-tts", format1)
+            .expect("insert");
+        write.commit().expect("commit");
+        let keyset = store.load_blocking(&keyset(1).issuer).expect("readable").expect("stored");
+        assert_eq!((keyset.version, keyset.phase), (9, Phase::Published));
+        assert_eq!(keyset.published().count(), 2);
+        let (active, _) = keyset.active("hsm-a").expect("it had an active key");
+        let signatures = active.signatures.expect("it signed");
+        assert_eq!(signatures.max_lifetime, Duration::from_secs(24 * 3600), "L is not known");
+        assert!(active.mature && keyset.keys.iter().any(|key| key.is_standby() && !key.mature));
+        // It is written in the present format.
+        store.swap_blocking(Some(9), &keyset.at(Checkpoint::default())).expect("written");
+        assert_eq!(
+            store.load_blocking(&keyset.issuer).expect("readable").expect("there").version,
+            10
+        );
+    }
+
+    #[test]
+    fn i8_a_store_that_was_put_back_from_a_copy_is_marked() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("keysets.redb");
+        let stored = Keyset { phase: Phase::Published, ..keyset(1) };
+        let store = Redb::open(&path).expect("a store");
+        store.swap_blocking(None, &stored).expect("there was none");
+        drop(store);
+        // Opened again where it is: nothing happened.
+        let store = Redb::open(&path).expect("a store");
+        assert_eq!(store.load_blocking(&stored.issuer), Ok(Some(stored.clone())));
+        drop(store);
+        let copy = directory.path().join("backup.redb");
+        fs::copy(&path, &copy).expect("a copy");
+        fs::rename(&copy, &path).expect("put back");
+        for _ in 0..2 {
+            let store = Redb::open(&path).expect("a store");
+            let restored = store.load_blocking(&stored.issuer).expect("readable").expect("there");
+            assert_eq!(restored.phase, Phase::Restored, "and it stays so");
         }
     }
 }

@@ -21,10 +21,10 @@ use std::{
 use bytes::Bytes;
 use mintwarden_hsm_config::device::Device;
 use mintwarden_worker::{
-    IssuerName,
+    Algorithm, IssuerName,
     device::{Cause, DeviceKey, KeyHandle},
     jwk::PublicJwk,
-    wire::{Answer, Ask, Generate, KeyReport, List, Sign, Signed},
+    wire::{Answer, Ask, Destroy, Generate, KeyReport, List, Sign, Signed},
 };
 
 pub use fitness::Keys;
@@ -37,7 +37,7 @@ use self::ready::Lease;
 use crate::{
     admission::Permit,
     clock::Deadline,
-    keyset::apply::{KeyOps, KeyOpsError},
+    keyset::apply::{KeyOps, KeyOpsError, Readiness},
     launcher::control::Upward,
 };
 
@@ -111,7 +111,13 @@ impl Workers {
         self.workers.values().for_each(|worker| worker.state.close());
     }
 
-    async fn show(&self, device: &str, ask: Ask) -> Result<Vec<DeviceKey>, KeyOpsError> {
+    /// Asks a device what takes its time, once.
+    async fn manage<T>(
+        &self,
+        device: &str,
+        ask: Ask,
+        expected: impl FnOnce(Answer, &Keys) -> Option<T>,
+    ) -> Result<T, KeyOpsError> {
         let failed = |reason: &str, detail: String| KeyOpsError {
             device: device.to_owned(),
             reason: reason.to_owned(),
@@ -123,25 +129,32 @@ impl Workers {
         // Never asked twice: whether a lost request did something, only a look-up tells.
         let ready =
             worker.state.ready(deadline).await.map_err(|e| failed(e.reason(), e.detail()))?;
-        let handle = match &ask {
-            Ask::Generate(Generate { handle, .. }) | Ask::List(List { handle }) => handle.clone(),
-            _ => Bytes::new(),
-        };
         match ready.wire.ask(ask, None, deadline).await {
-            Ok(Answer::Listed(listed)) => {
-                ready.keys.note_shown(&handle, &listed);
-                Ok(listed.keys.into_iter().map(device_key).collect())
-            }
             Ok(Answer::Refused(refused)) => {
                 let refused = words::refused(refused);
                 Err(failed(&refused.reason, refused.detail))
             }
-            Ok(_) => {
+            Ok(answer) => expected(answer, &ready.keys).ok_or_else(|| {
                 ready.wire.cut(UNASKED);
-                Err(failed("WORKER_BROKEN", "it answered what was not asked".into()))
-            }
+                failed("WORKER_BROKEN", "it answered what was not asked".into())
+            }),
             Err(error) => Err(failed(error.reason(), error.to_string())),
         }
+    }
+
+    async fn show(&self, device: &str, ask: Ask) -> Result<Vec<DeviceKey>, KeyOpsError> {
+        let handle = match &ask {
+            Ask::Generate(Generate { handle, .. }) | Ask::List(List { handle }) => handle.clone(),
+            _ => Bytes::new(),
+        };
+        self.manage(device, ask, |answer, keys| match answer {
+            Answer::Listed(listed) => {
+                keys.note_shown(&handle, &listed);
+                Some(listed.keys.into_iter().map(device_key).collect())
+            }
+            _ => None,
+        })
+        .await
     }
 }
 
@@ -214,10 +227,24 @@ impl KeyOps for Workers {
         })
     }
 
+    fn readiness(&self, device: &str) -> Readiness {
+        let Some(worker) = self.get(device) else {
+            return Readiness::Down("it is not configured".into());
+        };
+        match worker.state() {
+            State::Ready(_) => Readiness::Ready(worker.starts()),
+            State::Starting => Readiness::Starting,
+            State::Down(reason) | State::Parked(reason) => Readiness::Down(reason.to_string()),
+            State::Closed => Readiness::Down("the server is shutting down".into()),
+        }
+    }
+
     async fn generate(
         &self,
         device: &str,
         issuer: &IssuerName,
+        // The worker has it from its own configuration: a broken server chooses none (I12).
+        _algorithm: Algorithm,
         handle: &KeyHandle,
     ) -> Result<DeviceKey, KeyOpsError> {
         let handle = Bytes::copy_from_slice(handle.as_bytes());
@@ -240,6 +267,27 @@ impl KeyOps for Workers {
     ) -> Result<Option<DeviceKey>, KeyOpsError> {
         let ask = Ask::List(List { handle: Bytes::copy_from_slice(handle.as_bytes()) });
         Ok(self.show(device, ask).await?.into_iter().next())
+    }
+
+    async fn list(&self, device: &str, issuer: &IssuerName) -> Result<Vec<DeviceKey>, KeyOpsError> {
+        let mut keys = self.show(device, Ask::List(List { handle: Bytes::new() })).await?;
+        keys.retain(|key| key.issuer.as_ref() == Some(issuer));
+        Ok(keys)
+    }
+
+    async fn destroy(
+        &self,
+        device: &str,
+        issuer: &IssuerName,
+        handle: &KeyHandle,
+    ) -> Result<bool, KeyOpsError> {
+        let handle = Bytes::copy_from_slice(handle.as_bytes());
+        let ask = Ask::Destroy(Destroy { issuer: issuer.to_string(), handle });
+        self.manage(device, ask, |answer, _| match answer {
+            Answer::Destroyed(destroyed) => Some(destroyed.was_there),
+            _ => None,
+        })
+        .await
     }
 }
 

@@ -225,6 +225,10 @@ impl Device for Pkcs11Device {
         Ok(findings)
     }
 
+    fn destroy(&mut self, issuer: &IssuerName, id: &KeyHandle) -> Result<bool, DeviceError> {
+        self.manage(|session| pair::destroy(session, issuer, id))
+    }
+
     fn probe(&mut self) -> Result<(), DeviceError> {
         self.manage(|session| {
             if is_logged_in(session)? {

@@ -66,6 +66,14 @@ pub trait Device: Send {
     /// [`DeviceError`] as the device gives it.
     fn examine(&mut self) -> Result<Vec<Finding>, DeviceError>;
 
+    /// Destroys the pair with this handle, private half first: only objects that carry the issuer's
+    /// label, and none at all where one carries another. `false` where the device shows no object with
+    /// it.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; what is left is then unknown, and the same call may be made again.
+    fn destroy(&mut self, issuer: &IssuerName, id: &KeyHandle) -> Result<bool, DeviceError>;
+
     /// Touches the device, cheaply: it answers and the login still holds.
     ///
     /// # Errors

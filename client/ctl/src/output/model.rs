@@ -27,13 +27,23 @@ pub(super) struct Key {
     /// Null while the key is being generated.
     pub(super) kid: Option<String>,
     pub(super) device: String,
-    /// `generating`, `pre-active`, `active`.
+    /// `generating`, `pre-active`, `active`, `suspended`, `deactivated`, `compromised`, `destroyed`.
     pub(super) state: String,
     pub(super) algorithm: String,
     pub(super) created_at: Option<String>,
     pub(super) changed_at: Option<String>,
     /// The public key; null while it is being generated.
     pub(super) jwk: Option<Value>,
+    /// Whether verifiers can see it.
+    pub(super) published: bool,
+    /// Whether every verifier knows it.
+    pub(super) mature: bool,
+    /// What happens to it next, e.g. `activated`; null for nothing.
+    pub(super) next: Option<String>,
+    /// When; null where it waits for something else than time.
+    pub(super) next_at: Option<String>,
+    /// The same in words.
+    pub(super) outlook: Option<String>,
 }
 
 /// The answer to `status`.
@@ -99,6 +109,11 @@ impl From<api::Key> for Key {
             created_at: key.created_at.and_then(time),
             changed_at: key.changed_at.and_then(time),
             jwk: serde_json::from_str(&key.jwk).ok(),
+            published: key.published,
+            mature: key.mature,
+            next: some(key.next),
+            next_at: key.next_at.and_then(time),
+            outlook: some(key.outlook),
         }
     }
 }

@@ -5,7 +5,8 @@ use comfy_table::{Table, presets::NOTHING};
 use super::model::{DeviceStatus, Keysets, Status};
 
 pub(super) fn keysets(out: &mut impl Write, keysets: &Keysets) -> io::Result<()> {
-    let mut keys = table(&["ISSUER", "STATE", "KID", "DEVICE", "ALGORITHM", "CREATED", "CHANGED"]);
+    let mut keys =
+        table(&["ISSUER", "STATE", "KID", "DEVICE", "ALGORITHM", "CREATED", "CHANGED", "NEXT"]);
     for keyset in &keysets.keysets {
         if keyset.keys.is_empty() {
             keys.add_row([keyset.issuer.as_str(), "(no keys; see: mintwardenctl init --help)"]);
@@ -19,6 +20,7 @@ pub(super) fn keysets(out: &mut impl Write, keysets: &Keysets) -> io::Result<()>
                 &key.algorithm,
                 text(&key.created_at),
                 text(&key.changed_at),
+                text(&key.outlook),
             ]);
         }
     }

@@ -17,6 +17,11 @@ fn sample_keysets() -> Vec<api::Keyset> {
         created_at: Some(time(1_700_000_000).into()),
         changed_at: None,
         jwk: jwk.into(),
+        published: !jwk.is_empty(),
+        mature: state == 3,
+        next: if state == 3 { "deactivated".into() } else { String::new() },
+        next_at: (state == 3).then(|| time(1_700_086_400).into()),
+        outlook: if state == 3 { "signs; replaced in 1day".into() } else { String::new() },
     };
     vec![
         api::Keyset {
@@ -73,10 +78,14 @@ fn parsed(text: &str) -> Value {
 fn the_json_of_keys_is_stable() {
     let text = printed(|out| keysets(out, Format::Json, sample_keysets()));
     let created = "2023-11-14T22:13:20Z";
-    let key = |kid, state, jwk| {
+    let key = |kid, state: &str, jwk| {
         json!({
             "kid": kid, "device": "hsm-a", "state": state, "algorithm": "ES256",
             "created_at": created, "changed_at": null, "jwk": jwk,
+            "published": state != "generating", "mature": state == "active",
+            "next": (state == "active").then_some("deactivated"),
+            "next_at": (state == "active").then_some("2023-11-15T22:13:20Z"),
+            "outlook": (state == "active").then_some("signs; replaced in 1day"),
         })
     };
     let keys = json!([

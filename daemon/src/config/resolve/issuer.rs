@@ -10,12 +10,8 @@ use mintwarden_worker::{
     label::Label,
 };
 
-use super::Context;
-use crate::config::{ConfigError, Issuer, file, fixed};
-
-/// R, the longest time a verifier keeps a JWKS without asking again (DESIGN.md "Rotation timing").
-const VERIFIER_REFRESH: Duration = Duration::from_secs(66 * 60);
-const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+use super::{Context, rotation};
+use crate::config::{ConfigError, Issuer, MAX_TOKEN_LIFETIME, file};
 
 pub(super) fn resolve_issuers(
     cx: &Context<'_>,
@@ -129,20 +125,31 @@ fn resolve_issuer(
             "NumericDates have whole seconds",
         ));
     }
+    if let Some(both) = entry.lost_devices.iter().find(|lost| entry.devices.contains(lost)) {
+        return Err(cx.error(
+            at("lost_devices"),
+            format!("{both:?} is also one of its devices"),
+            "name it in one of the two",
+        ));
+    }
+    let standbys = cx.bounded(&at("standbys"), entry.standbys, 1, 1..=3)?;
+    let skew = rotation::skew(cx, &entry)?;
+    let rotation = rotation::resolve(cx, &entry, lifetime, skew, standbys)?;
     let jwks_max_age = cx.duration(
         &at("jwks_max_age"),
         entry.jwks_max_age.clone(),
-        Duration::from_secs(600),
-        VERIFIER_REFRESH,
+        Duration::from_secs(600).min(rotation.verifier_refresh),
+        rotation.verifier_refresh,
     )?;
     Ok(Issuer {
-        standbys: cx.bounded(&at("standbys"), entry.standbys, 1, 1..=3)?,
+        standbys,
+        rotation,
         profile: Profile {
             issuer: name,
             key,
             required,
             max_token_lifetime: lifetime,
-            skew: fixed::SKEW,
+            skew,
             max_claims_bytes: cx.bounded(
                 &at("max_claims_bytes"),
                 entry.max_claims_bytes,
@@ -160,6 +167,7 @@ fn resolve_issuer(
             req_wl: entry.req_wl,
         },
         devices: entry.devices,
+        lost_devices: entry.lost_devices,
         jwks_max_age,
     })
 }

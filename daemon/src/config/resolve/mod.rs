@@ -2,6 +2,7 @@
 
 mod grant;
 mod issuer;
+mod rotation;
 
 use std::{
     collections::HashSet,

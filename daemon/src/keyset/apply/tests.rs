@@ -1,231 +1,443 @@
-//! `apply` against a store and a device that can fail between any two calls. The real store and the
-//! real device have their tests in `store` and in the integration tests.
+//! `apply` against a simulated store and devices that can fail between any two calls. The real store
+//! and the real device have their tests in `store` and in the integration tests.
 
-use std::sync::Mutex;
+use std::time::Duration;
 
-use mintwarden_worker::jwk::PublicJwk;
+use mintwarden_worker::device::KeyHandle;
 
-use super::*;
+use super::fresh_handle;
+use crate::keyset::{
+    Destruction, Key, KeyState, Keyset, Phase,
+    act::{CustodianAct, Fallback, Refusal},
+    alarm::Alarm,
+    apply::OrderError,
+    sim::{Cut, Mishap, policy, world::World},
+};
 
-/// A store in memory, and how many more changes it takes before it fails.
-struct Memory {
-    stored: Mutex<Option<Keyset>>,
-    fuel: Mutex<usize>,
+const HOUR: Duration = Duration::from_secs(3600);
+/// R + P + S, and a tick or two.
+const MATURE: Duration = Duration::from_secs(117);
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
 }
 
-impl Store for Memory {
-    async fn load(&self, _issuer: &IssuerName) -> Result<Option<Keyset>, StoreError> {
-        Ok(self.stored.lock().expect("unpoisoned").clone())
-    }
-
-    async fn compare_and_swap(
-        &self,
-        expected: Option<u64>,
-        next: &Keyset,
-    ) -> Result<(), StoreError> {
-        let mut stored = self.stored.lock().expect("unpoisoned");
-        let revision = stored.as_ref().map(|keyset| keyset.revision);
-        if revision != expected {
-            return Err(StoreError::Conflict {
-                issuer: next.issuer.clone(),
-                expected,
-                stored: revision,
-            });
-        }
-        burn(&self.fuel).map_err(|()| StoreError::Failed("power cut".into()))?;
-        *stored = Some(next.clone());
-        Ok(())
-    }
+fn count(world: &World, state: KeyState) -> usize {
+    world.keyset().keys.iter().filter(|key| key.state == state).count()
 }
 
-fn burn(fuel: &Mutex<usize>) -> Result<(), ()> {
-    let mut fuel = fuel.lock().expect("unpoisoned");
-    *fuel = fuel.checked_sub(1).ok_or(())?;
-    Ok(())
+fn active(world: &World) -> String {
+    let keyset = world.keyset();
+    keyset.active("a").expect("a key signs").1.kid.to_string()
 }
 
-/// A device that makes real keys, and fails before or after making one.
-#[derive(Default)]
-struct Bench {
-    keys: Mutex<Vec<DeviceKey>>,
-    fail_before: Mutex<usize>,
-    fail_after: Mutex<usize>,
-    defect: Option<&'static str>,
-    handle_bytes: Option<usize>,
+fn standby(world: &World) -> String {
+    let keyset = world.keyset();
+    keyset.keys.iter().find(|key| key.is_standby()).expect("a standby").name()
 }
 
-fn hit(count: &Mutex<usize>) -> bool {
-    burn(count).is_ok()
+fn made(world: &World) -> usize {
+    world.devices.lock().made
 }
 
-fn fresh_key(issuer: &IssuerName, handle: &KeyHandle) -> DeviceKey {
-    use aws_lc_rs::{
-        rand::SystemRandom,
-        signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
-    };
-    let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).expect("a key");
-    let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref()).expect("the same key");
-    DeviceKey {
-        handle: handle.clone(),
-        issuer: Some(issuer.clone()),
-        public: PublicJwk::from_sec1(pair.public_key().as_ref()).ok(),
-        defects: vec![],
-        unproven: vec![],
-    }
+#[test]
+fn i6_init_makes_an_active_key_and_its_standby_in_each_device() {
+    let world = World::initialised(policy(&["a", "b"]));
+    assert_eq!((count(&world, KeyState::Active), count(&world, KeyState::PreActive)), (2, 2));
+    assert_eq!(world.keyset().published().count(), 4);
 }
 
-impl KeyOps for Bench {
-    fn handle_bytes(&self, _device: &str) -> usize {
-        self.handle_bytes.unwrap_or(KeyHandle::RANDOM_LEN)
-    }
-
-    fn lacking(&self, _device: &str, _issuer: &IssuerName) -> Option<KeyOpsError> {
-        None
-    }
-
-    async fn generate(
-        &self,
-        device: &str,
-        issuer: &IssuerName,
-        handle: &KeyHandle,
-    ) -> Result<DeviceKey, KeyOpsError> {
-        let lost = || KeyOpsError {
-            device: device.into(),
-            reason: "WORKER_LOST".into(),
-            detail: "killed".into(),
-        };
-        if hit(&self.fail_before) {
-            return Err(lost());
-        }
-        let mut key = fresh_key(issuer, handle);
-        key.defects.extend(self.defect.map(str::to_owned));
-        self.keys.lock().expect("unpoisoned").push(key.clone());
-        if hit(&self.fail_after) { Err(lost()) } else { Ok(key) }
-    }
-
-    async fn find(
-        &self,
-        _device: &str,
-        handle: &KeyHandle,
-    ) -> Result<Option<DeviceKey>, KeyOpsError> {
-        let keys = self.keys.lock().expect("unpoisoned");
-        Ok(keys.iter().find(|key| key.handle == *handle).cloned())
-    }
-}
-
-fn issuer() -> IssuerName {
-    IssuerName::parse("payments-tts").expect("a name")
-}
-
-fn policy() -> Policy {
-    Policy { devices: vec!["a".into(), "b".into()], standbys: 1, algorithm: Algorithm::ES256 }
-}
-
-fn memory(fuel: usize) -> Memory {
-    Memory { stored: Mutex::new(Some(Keyset::initialising(issuer()))), fuel: Mutex::new(fuel) }
-}
-
-/// Runs the plan from what is stored, as a restarted server does, until it ends well.
-async fn until_done(store: &Memory, bench: &Bench) -> Keyset {
-    for _ in 0..20 {
-        let stored = store.load(&issuer()).await.expect("loads").expect("stored");
-        if let Ok(keyset) = apply(stored, &policy(), store, bench).await {
-            return keyset;
-        }
-        *store.fuel.lock().expect("unpoisoned") = usize::MAX;
-    }
-    panic!("the plan does not come to its end");
-}
-
-fn assert_complete(keyset: &Keyset) {
-    assert_eq!(keyset.phase, Phase::Published);
-    for device in ["a", "b"] {
-        let states: Vec<_> =
-            keyset.keys.iter().filter(|key| key.device == device).map(|key| key.state).collect();
-        assert_eq!(states, [KeyState::Active, KeyState::PreActive], "{device}");
-    }
-    assert_eq!(keyset.published().count(), 4, "no key more, no key less");
-}
-
-#[tokio::test]
-async fn i8_a_power_cut_at_every_store_write_is_continued_by_the_same_plan() {
+#[test]
+fn i8_a_power_cut_at_every_store_write_of_init_is_continued_by_the_same_plan() {
     // Four keys at two writes each, and the publication.
-    for fuel in 0..9 {
-        let (store, bench) = (memory(fuel), Bench::default());
-        let stored = store.load(&issuer()).await.expect("loads").expect("stored");
-        let cut = apply(stored, &policy(), &store, &bench).await;
-        assert!(cut.is_err(), "write {fuel} fails");
-        let now = store.load(&issuer()).await.expect("loads").expect("stored");
-        assert_eq!(now.published().count(), 0, "nothing is published half-way");
-        let keyset = until_done(&store, &bench).await;
-        assert_complete(&keyset);
-        // A cut after the pair was made and before that was stored costs no second pair.
-        assert_eq!(keyset.leftovers, [], "write {fuel}");
-        assert_eq!(bench.keys.lock().expect("unpoisoned").len(), 4);
+    for after in 0..9 {
+        for stored in [false, true] {
+            let mut world = World::new(policy(&["a", "b"]));
+            world.order(&CustodianAct::Init).expect("the intent is stored");
+            world.store.cut(Some(Cut { after, stored }));
+            world.run(seconds(1));
+            world.crash();
+            world.store.cut(None);
+            world.start();
+            world.run(seconds(3));
+            let keyset = world.keyset();
+            assert_eq!(keyset.published().count(), 4, "write {after}: no key more, no key less");
+            assert_eq!(keyset.leftovers.len() + 4, made(&world).max(4), "write {after}");
+            assert!(keyset.leftovers.len() <= 1, "only the pair that was never asked for");
+        }
     }
 }
 
-#[tokio::test]
-async fn i8_a_worker_killed_before_or_after_it_made_a_pair_costs_no_published_key() {
-    let bench = Bench { fail_after: Mutex::new(1), ..Bench::default() };
-    let store = memory(usize::MAX);
-    assert_complete(&until_done(&store, &bench).await);
-    assert_eq!(
-        bench.keys.lock().expect("unpoisoned").len(),
-        4,
-        "the pair was adopted, not made again"
-    );
-
-    let bench = Bench { fail_before: Mutex::new(1), ..Bench::default() };
-    let store = memory(usize::MAX);
-    let keyset = until_done(&store, &bench).await;
-    assert_complete(&keyset);
-    // I7: what may have been left behind is remembered, under a handle that is never used again.
-    assert_eq!(keyset.leftovers.len(), 1);
-    assert!(keyset.keys.iter().all(|key| key.handle != keyset.leftovers[0].handle));
+#[test]
+fn i1_a_pair_with_a_defect_is_never_adopted_and_attempts_are_bounded() {
+    let mut world = World::new(policy(&["a"]));
+    world.devices.with("a", |sim| sim.mishap = Some(Mishap::Defect));
+    world.order(&CustodianAct::Init).expect("nothing was published");
+    world.run(seconds(50));
+    let keyset = world.keyset();
+    assert_eq!((keyset.published().count(), keyset.leftovers.len()), (0, 5));
+    assert!(keyset.leftovers.iter().all(|left| left.reason.contains("CKA_EXTRACTABLE")));
+    let stopped = |alarm: &Alarm| matches!(alarm, Alarm::GenerationStopped { .. });
+    assert!(world.keeper().alarms().iter().any(stopped), "{:?}", world.keeper().alarms());
+    // A restart makes no further attempt; a custodian does.
+    world.crash();
+    world.start();
+    world.run(HOUR / 60);
+    assert_eq!(made(&world), 5);
+    world.devices.with("a", |sim| sim.mishap = None);
+    world.order(&CustodianAct::Init).expect("more attempts");
+    world.run(seconds(5));
+    assert_eq!(world.keyset().published().count(), 2);
 }
 
-#[tokio::test]
-async fn i1_a_pair_with_a_defect_is_never_adopted_and_attempts_are_bounded() {
-    let bench = Bench { defect: Some("CKA_EXTRACTABLE is true"), ..Bench::default() };
-    let store = memory(usize::MAX);
-    let stored = store.load(&issuer()).await.expect("loads").expect("stored");
-    let error = apply(stored, &policy(), &store, &bench).await.expect_err("given up");
+#[test]
+fn i4_keys_rotate_by_themselves_and_every_token_verifies() {
+    let mut world = World::initialised(policy(&["a"]));
+    let first = active(&world);
+    world.run(seconds(290));
+    assert_eq!(active(&world), first, "not before its time");
+    world.run(seconds(20));
+    let second = active(&world);
+    assert_ne!(second, first);
+    assert_eq!(count(&world, KeyState::Deactivated), 1);
+    assert_eq!(world.keyset().published().count(), 3, "what the first signed is still valid");
+    world.run(seconds(70));
+    assert_eq!(world.keyset().published().count(), 2);
+    world.run(seconds(60));
+    assert_eq!(count(&world, KeyState::Destroyed), 1);
+    world.run(HOUR * 2);
+    world.assert_well();
+    assert!(made(&world) >= 24, "{} keys in two hours", made(&world));
+    assert!(world.keyset().keys.len() <= 40, "records of destroyed keys are bounded");
+    assert_eq!(world.devices.with("a", |sim| sim.keys.len()), 2, "old private keys are destroyed");
+}
+
+#[test]
+fn i4_downtime_is_not_served_time() {
+    let mut world = World::initialised(policy(&["a"]));
+    world.run(seconds(50));
+    world.stop();
+    world.clock.advance(HOUR);
+    world.start();
+    // The active key is old by now; its standby was served for 50 seconds.
+    world.run(seconds(30));
+    assert_eq!(count(&world, KeyState::Deactivated), 0);
+    let late = |alarm: &Alarm| matches!(alarm, Alarm::LateStandby { left: Some(_), .. });
+    assert!(world.keeper().alarms().iter().any(late), "{:?}", world.keeper().alarms());
+    world.run(seconds(40));
+    assert_eq!(count(&world, KeyState::Deactivated), 1);
+}
+
+#[test]
+fn i8_a_crash_costs_no_more_credit_than_since_the_last_checkpoint() {
+    let mut world = World::initialised(policy(&["a"]));
+    world.run(seconds(60));
+    let before = world.keeper().now().moment.served;
+    world.crash();
+    world.start();
+    let lost = before - world.keeper().now().moment.served;
+    assert!(lost <= world.keeper().checkpoint_every() + seconds(1), "{lost:?}");
+}
+
+/// Crashes at every store write and every device call of `course`, enumerated; after each, time goes on
+/// and everything has to be as if nothing had happened.
+fn enumerate(course: impl Fn(&mut World)) {
+    let prepared = || {
+        let mut world = World::initialised(policy(&["a"]));
+        world.run(seconds(250));
+        world
+    };
+    let settled = |world: &mut World, what: &str| {
+        world.crash();
+        world.heal();
+        world.run(seconds(700));
+        world.assert_well();
+        // Whatever the device holds, a record names.
+        let held: Vec<_> = world.devices.with("a", |sim| sim.keys.keys().cloned().collect());
+        let keyset = world.keyset();
+        assert!(held.iter().all(|handle| keyset.names("a", handle)), "{what}");
+        assert!(keyset.leftovers.len() <= 1, "{what}: {:?}", keyset.leftovers);
+        assert!(held.len() <= 4, "{what}: {} keys", held.len());
+    };
+    let mut writes = 0;
+    loop {
+        let mut world = prepared();
+        let version = world.keyset().version;
+        world.store.cut(Some(Cut { after: writes, stored: writes % 2 == 0 }));
+        course(&mut world);
+        let reached = world.keyset().version - version < writes as u64;
+        settled(&mut world, &format!("write {writes}"));
+        if reached {
+            break;
+        }
+        for stored in [false, true] {
+            let mut world = prepared();
+            world.store.cut(Some(Cut { after: writes, stored }));
+            course(&mut world);
+            settled(&mut world, &format!("write {writes}, stored {stored}"));
+        }
+        writes += 1;
+    }
+    for mishap in [Mishap::Before, Mishap::After] {
+        let mut world = prepared();
+        world.devices.with("a", |sim| sim.mishap = Some(mishap));
+        course(&mut world);
+        settled(&mut world, &format!("{mishap:?}"));
+    }
+    assert!(writes >= 3, "{writes} writes");
+}
+
+#[test]
+fn i8_a_crash_at_every_write_and_call_of_a_rotation_leaves_no_gap() {
+    enumerate(|world| world.run(seconds(200)));
+}
+
+#[test]
+fn i8_a_crash_at_every_write_and_call_of_a_revocation_leaves_no_gap() {
+    enumerate(|world| {
+        let kid = active(world);
+        let _cut = world.order(&CustodianAct::Revoke { kid, fallback: None });
+        world.run(seconds(150));
+    });
+}
+
+#[test]
+fn i11_a_clock_that_is_stepped_activates_nothing_early() {
+    for step in [4 * 3_600_000, -4 * 3_600_000] {
+        for stopped in [false, true] {
+            let mut world = World::initialised(policy(&["a"]));
+            let first = active(&world);
+            world.run(seconds(10));
+            if stopped {
+                world.stop();
+            }
+            world.clock.lock().wrong_by = step;
+            if stopped {
+                world.start();
+            }
+            world.run(seconds(100));
+            assert_eq!(active(&world), first, "{step} {stopped}");
+            let disagree = |alarm: &Alarm| matches!(alarm, Alarm::ClocksDisagree { .. });
+            assert!(world.keeper().alarms().iter().any(disagree));
+            // Set right: everything goes on.
+            world.clock.lock().wrong_by = 0;
+            world.run(seconds(400));
+            assert_ne!(active(&world), first);
+            assert!(!world.keeper().alarms().iter().any(disagree));
+        }
+    }
+}
+
+#[test]
+fn a_revoked_key_is_unpublished_and_its_mature_standby_signs_in_one_step() {
+    let mut world = World::initialised(policy(&["a"]));
+    world.run(MATURE);
+    let (kid, next) = (active(&world), standby(&world));
+    world
+        .order(&CustodianAct::Revoke { kid: kid.clone(), fallback: None })
+        .expect("a mature standby");
+    assert_eq!(active(&world), next);
+    let keyset = world.keyset();
+    let revoked = keyset.by_kid(&kid).expect("it stays on record");
+    assert!(!revoked.is_published());
+    assert_eq!(revoked.destruction, Some(Destruction::Destroyed));
+    // Its successor has a standby at once, and may be revoked when that is mature.
+    assert_eq!(keyset.published().count(), 2);
+    let again = CustodianAct::Revoke { kid: next, fallback: None };
+    let refused = world.order(&again).expect_err("the standby is young");
+    let OrderError::Refused(Refusal::NoMatureStandby { left: Some(left) }) = refused else {
+        panic!("{refused}");
+    };
+    assert!(left <= seconds(115) && left > seconds(110), "{left:?}");
+    world.run(MATURE);
+    world.order(&again).expect("twice in a row");
+    world.run(MATURE);
+    world.assert_well();
+}
+
+#[test]
+fn without_a_mature_standby_the_custodian_chooses() {
+    let mut world = World::initialised(policy(&["a"]));
+    let kid = active(&world);
+    let revoke = |fallback| CustodianAct::Revoke { kid: kid.clone(), fallback };
+    assert!(world.order(&revoke(None)).is_err());
+    world.order(&revoke(Some(Fallback::Wait))).expect("chosen");
+    let signed = world.signed;
+    world.run(seconds(100));
+    assert_eq!(world.signed, signed, "nothing signs until the standby is mature");
+    world.run(seconds(30));
+    assert!(world.signed > signed);
+
+    let mut world = World::initialised(policy(&["a"]));
+    let (kid, next) = (active(&world), standby(&world));
+    let fallback = Some(Fallback::DangerImmature);
+    world.order(&CustodianAct::Revoke { kid, fallback }).expect("chosen");
+    assert_eq!(active(&world), next);
+}
+
+#[test]
+fn acts_that_do_not_fit_are_refused() {
+    let mut world = World::initialised(policy(&["a"]));
+    world.run(seconds(15));
+    let (kid, next) = (active(&world), standby(&world));
+    let mut refused = |act: CustodianAct| match world.order(&act) {
+        Err(OrderError::Refused(refusal)) => refusal,
+        other => panic!("{act:?}: {other:?}"),
+    };
+    let activate = |kid: &str| CustodianAct::Activate { kid: kid.into(), danger_immature: false };
+    let young = refused(activate(&next));
     assert!(
-        matches!(&error, ApplyError::GivenUp(5, last) if last.contains("CKA_EXTRACTABLE")),
-        "{error}"
+        matches!(young, Refusal::Immature { left } if left > seconds(90) && left < seconds(105)),
+        "{young}"
     );
-    let now = store.load(&issuer()).await.expect("loads").expect("stored");
-    assert_eq!(now.published().count(), 0);
-    assert_eq!(now.leftovers.len(), 5);
-    // A hundred restarts make no further attempt.
-    let again = apply(now, &policy(), &store, &bench).await;
-    assert!(matches!(again, Err(ApplyError::GivenUp(5, _))));
-    assert_eq!(bench.keys.lock().expect("unpoisoned").len(), 5);
+    assert!(matches!(refused(activate(&kid)), Refusal::WrongState { .. }));
+    assert_eq!(refused(CustodianAct::Destroy { kid: kid.clone() }).reason(), "WRONG_STATE");
+    assert_eq!(refused(CustodianAct::Resume { kid }).reason(), "WRONG_STATE");
+    let unknown = CustodianAct::Revoke { kid: "abc".into(), fallback: None };
+    assert_eq!(refused(unknown).reason(), "UNKNOWN_KEY");
+    assert_eq!(refused(CustodianAct::Init).reason(), "ALREADY_INITIALISED");
+    let recover = CustodianAct::Recover { danger_immature: false };
+    assert_eq!(refused(recover).reason(), "NOTHING_TO_RECOVER");
+    let elsewhere = CustodianAct::Rotate { device: Some("b".into()) };
+    assert_eq!(refused(elsewhere).reason(), "NO_ACTIVE_KEY");
 }
 
-#[tokio::test]
-async fn i8_somebody_elses_change_stops_the_plan() {
-    let (store, bench) = (memory(usize::MAX), Bench::default());
-    let stale = Keyset::initialising(issuer());
-    let newer = stale.succeed(|_| {});
-    store.compare_and_swap(Some(1), &newer).await.expect("stored");
-    let error = apply(stale, &policy(), &store, &bench).await.expect_err("stale");
-    assert!(matches!(error, ApplyError::Store(StoreError::Conflict { .. })), "{error}");
-    assert_eq!(bench.keys.lock().expect("unpoisoned").len(), 0, "no key without a recorded intent");
+#[test]
+fn a_suspended_key_does_not_sign_and_is_not_replaced_by_itself() {
+    let mut world = World::initialised(policy(&["a"]));
+    world.run(MATURE);
+    let kid = active(&world);
+    world.order(&CustodianAct::Suspend { kid: kid.clone() }).expect("active");
+    let signed = world.signed;
+    world.run(seconds(100));
+    assert_eq!(world.signed, signed);
+    assert!(world.keyset().by_kid(&kid).expect("there").is_published());
+    world.order(&CustodianAct::Resume { kid: kid.clone() }).expect("suspended");
+    assert_eq!(active(&world), kid);
+    // Its age went on all the while.
+    world.run(seconds(90));
+    assert_ne!(active(&world), kid);
+    world.run(HOUR);
+    world.assert_well();
 }
 
-#[tokio::test]
-async fn handles_are_as_long_as_the_device_keeps_them_and_never_used_twice() {
-    let bench = Bench { handle_bytes: Some(2), ..Bench::default() };
-    let store = memory(usize::MAX);
-    let keyset = until_done(&store, &bench).await;
-    assert_complete(&keyset);
+#[test]
+fn custodians_rotate_and_activate_ahead_of_time() {
+    let mut world = World::initialised(policy(&["a"]));
+    world.run(MATURE);
+    let next = standby(&world);
+    world.order(&CustodianAct::Rotate { device: None }).expect("an active key");
+    assert_eq!(active(&world), next);
+    let young = standby(&world);
+    world
+        .order(&CustodianAct::Activate { kid: young.clone(), danger_immature: true })
+        .expect("said to be dangerous");
+    assert_eq!(active(&world), young);
+    world.run(MATURE);
+    let old = standby(&world);
+    world
+        .order(&CustodianAct::Activate { kid: old.clone(), danger_immature: false })
+        .expect("mature");
+    assert_eq!(active(&world), old);
+    world.run(seconds(300));
+    world.assert_well();
+}
+
+#[test]
+fn i7_a_key_that_its_device_lost_is_replaced_and_stays_on_record() {
+    let mut world = World::initialised(policy(&["a"]));
+    world.run(MATURE);
+    let lost = active(&world);
+    let handle = world.keyset().by_kid(&lost).expect("there").handle.clone();
+    world.devices.with("a", |sim| {
+        sim.keys.remove(&handle);
+        sim.starts += 1;
+    });
+    world.run(seconds(2));
+    assert_ne!(active(&world), lost);
+    let keyset = world.keyset();
+    assert!(keyset.by_kid(&lost).expect("on record").is_published(), "what it signed is valid");
+    world.run(seconds(300));
+    let keyset = world.keyset();
+    assert_eq!(keyset.by_kid(&lost).expect("on record").destruction, Some(Destruction::Absent));
+    let absent = |alarm: &Alarm| matches!(alarm, Alarm::DestroyedElsewhere { .. });
+    assert!(world.keeper().alarms().iter().any(absent));
+}
+
+#[test]
+fn an_issuer_moves_to_another_device_without_a_gap() {
+    let mut world = World::initialised(policy(&["a"]));
+    world.run(seconds(30));
+    // Too early: the new device has no key yet.
+    assert!(!world.fits(&policy(&["b"])));
+    world.stop();
+    world.configure(policy(&["b", "a"]));
+    world.start();
+    world.run(MATURE + seconds(5));
+    assert!(world.keyset().active("b").is_some() && world.keyset().active("a").is_some());
+    assert!(world.fits(&policy(&["b"])));
+    world.stop();
+    world.configure(policy(&["b"]));
+    world.start();
+    world.run(HOUR);
+    world.assert_well();
+    assert!(world.keyset().active("a").is_none());
+    assert_eq!(world.devices.with("a", |sim| sim.keys.len()), 0, "nothing is left there");
+}
+
+#[test]
+fn a_late_generation_lets_the_old_key_go_on() {
+    let mut world = World::initialised(policy(&["a"]));
+    world.run(seconds(200));
+    let first = active(&world);
+    world.devices.with("a", |sim| sim.mishap = Some(Mishap::Before));
+    world.slow = true;
+    let signed = world.signed;
+    world.run(seconds(600));
+    assert_eq!(active(&world), first);
+    assert!(world.signed > signed + 1000, "it signs all the while");
+    world.slow = false;
+    world.run(seconds(200));
+    assert_ne!(active(&world), first);
+}
+
+#[test]
+fn i8_an_emptied_store_is_recovered_by_a_custodian_only() {
+    let mut world = World::initialised(policy(&["a"]));
+    world.run(seconds(20));
+    let old: Vec<_> = world.keyset().published().map(|(_, made)| made.kid.to_string()).collect();
+    let mut emptied = World::new(policy(&["a"]));
+    std::mem::swap(&mut *emptied.devices.lock(), &mut *world.devices.lock());
+    emptied.run(seconds(10));
+    assert!(emptied.store.stored().is_none(), "nothing happens by itself");
+    emptied.order(&CustodianAct::Init).expect("it is begun");
+    emptied.run(seconds(10));
+    assert_eq!(emptied.keyset().published().count(), 0);
+    assert!(matches!(emptied.keeper().init_refused(), Some(Refusal::KeysInDevice(_))));
+    emptied.order(&CustodianAct::Recover { danger_immature: false }).expect("keys in the device");
+    let keyset = emptied.keyset();
+    assert!(old.iter().all(|kid| {
+        let key = keyset.by_kid(kid).expect("known again");
+        key.state == KeyState::Deactivated && key.is_published()
+    }));
+    assert!(keyset.active("a").is_none());
+    emptied.run(MATURE + seconds(10));
+    let active = active(&emptied);
+    assert!(!old.contains(&active), "a new key signs, once it is mature");
+    assert_eq!(emptied.keyset().phase, Phase::Published);
+}
+
+#[test]
+fn handles_are_as_long_as_the_device_keeps_them_and_never_used_twice() {
+    let mut world = World::new(policy(&["a"]));
+    world.devices.with("a", |sim| sim.handle_bytes = Some(2));
+    world.order(&CustodianAct::Init).expect("nothing was published");
+    world.run(seconds(1));
+    let keyset = world.keyset();
+    assert_eq!(keyset.published().count(), 2);
     assert!(keyset.keys.iter().all(|key| key.handle.as_bytes().len() == 2));
     // With one byte there are 254 handles; fewer are free the more there are keys.
-    let mut crowded = keyset.clone();
     let one = |byte| Key { handle: KeyHandle::new(vec![byte]), ..keyset.keys[0].clone() };
-    crowded.keys = (1..=253).map(one).collect();
+    let crowded = Keyset { keys: (1..=253).map(one).collect(), ..keyset.clone() };
     assert_eq!(fresh_handle(&crowded, 1), KeyHandle::new(vec![254]));
 }

@@ -17,7 +17,8 @@ use cryptoki::{
 };
 use mintwarden_hsm_config::quirks::Quirks;
 use mintwarden_worker::{
-    device::{DeviceError, DeviceKey, KeyHandle},
+    IssuerName,
+    device::{Cause, DeviceError, DeviceKey, KeyHandle, Remedy},
     watch,
 };
 
@@ -61,6 +62,35 @@ pub(crate) fn find(
         return Ok(None);
     }
     Ok(Some(check::examine(handle, &private, &public, quirks)))
+}
+
+/// Destroys the pair with this handle, private half first, so that what an interruption leaves cannot
+/// sign. Objects of another kind with the same `CKA_ID` are left alone.
+pub(crate) fn destroy(
+    session: &Session,
+    issuer: &IssuerName,
+    handle: &KeyHandle,
+) -> Result<bool, DeviceError> {
+    let mut halves = Vec::new();
+    for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+        let id = Attribute::Id(handle.as_bytes().to_vec());
+        for object in objects(session, &[Attribute::Class(class), id])? {
+            let shown = read::attributes(session, object, &[AttributeType::Label])?;
+            if label_among(&shown).is_none_or(|label| label.issuer != *issuer) {
+                let detail = format!(
+                    "a key object with CKA_ID {handle:?} does not carry the label of {issuer}; nothing \
+                     is destroyed"
+                );
+                return Err(DeviceError::new(Cause::KeyUnusable, Remedy::Refuse, detail));
+            }
+            halves.push(object);
+        }
+    }
+    for half in &halves {
+        watch::call(|| session.destroy_object(*half))
+            .map_err(|error| fault("destroying a key object", &error))?;
+    }
+    Ok(!halves.is_empty())
 }
 
 /// The `CKA_ID`; one that the token does not show is like the empty one, which is the default.

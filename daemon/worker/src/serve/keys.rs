@@ -85,6 +85,12 @@ impl KeyTable {
         keys.insert(key.handle.clone(), Arc::clone(&key));
         Ok(key)
     }
+
+    /// Lets a key not sign any more, until it is looked up again.
+    pub(super) fn forget(&self, handle: &KeyHandle) {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        keys.remove(handle);
+    }
 }
 
 /// I3: a key signs only under the profile of the issuer that it was made for.

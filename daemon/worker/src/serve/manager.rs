@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use bytes::Bytes;
 
 use crate::{
-    KeySpec,
+    IssuerName, KeySpec,
     claims::Profile,
     device::{Cause, Description, Device, DeviceError, DeviceKey, KeyHandle, Remedy, Verdict},
     serve::{
@@ -17,8 +17,8 @@ use crate::{
     },
     setup::Setup,
     wire::{
-        Answer, Ask, BUILD, Examined, Generate, KeyFitness, KeyReport, Lacking, List, Listed,
-        Probed, Refused, Sign, WorkerHello,
+        Answer, Ask, BUILD, Destroy, Destroyed, Examined, Generate, KeyFitness, KeyReport, Lacking,
+        List, Listed, Probed, Refused, Sign, WorkerHello,
     },
 };
 
@@ -93,6 +93,7 @@ impl Manager {
                 },
                 Ask::Generate(generate) => self.generate(&generate),
                 Ask::List(list) => self.list(&list),
+                Ask::Destroy(destroy) => self.destroy(&destroy),
                 Ask::Probe(_) => self.probe(),
                 Ask::Examine(_) => self.examine(),
                 Ask::Hello(_) | Ask::Pulse(_) => unreachable!("the reader deals with it"),
@@ -182,6 +183,18 @@ impl Manager {
             self.twice(|device| device.find(&handle))?.into_iter().collect()
         };
         Ok(Answer::Listed(Listed { keys: found.iter().map(report).collect() }))
+    }
+
+    fn destroy(&self, destroy: &Destroy) -> Result<Answer, Failed> {
+        let issuer = IssuerName::parse(&destroy.issuer).map_err(|error| Refused {
+            reason: Cause::Malformed.as_str().into(),
+            detail: error.to_string(),
+        })?;
+        let handle = KeyHandle::new(destroy.handle.to_vec());
+        // First: whatever comes of it, the key does not sign any more.
+        self.keys.forget(&handle);
+        let was_there = self.lock().destroy(&issuer, &handle)?;
+        Ok(Answer::Destroyed(Destroyed { was_there }))
     }
 
     fn probe(&self) -> Result<Answer, Failed> {

@@ -18,7 +18,7 @@ pub struct ToWorker {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What is asked.
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 20, 30")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 20, 30")]
     pub ask: Option<Ask>,
 }
 
@@ -54,6 +54,9 @@ pub enum Ask {
     /// Tell everything that a doctor wants to know.
     #[prost(message, tag = "30")]
     Examine(Examine),
+    /// Destroy a key pair.
+    #[prost(message, tag = "7")]
+    Destroy(Destroy),
     /// Say how the device's calls are getting on, without calling it.
     #[prost(message, tag = "20")]
     Pulse(Pulse),
@@ -103,6 +106,17 @@ pub struct List {
     pub handle: Bytes,
 }
 
+/// Asks for the end of a key pair.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Destroy {
+    /// The issuer that it was made for; a pair of another one is left alone.
+    #[prost(string, tag = "1")]
+    pub issuer: String,
+    /// Its handle.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub handle: Bytes,
+}
+
 /// Asks whether the device answers.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Probe {}
@@ -122,7 +136,7 @@ pub struct FromWorker {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// The answer.
-    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 6, 20, 21, 30")]
+    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 6, 7, 20, 21, 30")]
     pub answer: Option<Answer>,
 }
 
@@ -167,6 +181,9 @@ pub enum Answer {
     /// What a doctor wants to know.
     #[prost(message, tag = "30")]
     Examined(Examined),
+    /// A key pair is not there any more.
+    #[prost(message, tag = "7")]
+    Destroyed(Destroyed),
     /// How the device's calls are getting on.
     #[prost(message, tag = "20")]
     Pulse(PulseTaken),
@@ -414,6 +431,14 @@ pub struct KeyReport {
 /// The device answered.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Probed {}
+
+/// The pair is not in the device any more.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Destroyed {
+    /// Whether it had been.
+    #[prost(bool, tag = "1")]
+    pub was_there: bool,
+}
 
 /// How the device's calls are getting on.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -17,10 +17,10 @@ mod message;
 pub use bounds::{MAX_ITEMS, MessageError, occurrences};
 pub use frame::{FrameError, MAX_FRAME, MAX_SETUP, read_frame, write_frame};
 pub use message::{
-    Answer, Ask, Examine, Examined, Expired, Facts, FromWorker, Generate, KeyFitness, KeyReport,
-    Lacking, LastWords, List, Listed, Probe, Probed, Pulse, PulseTaken, Refusal, Refused,
-    ServerHello, Sign, SignItem, SignOutcome, Signature, Signed, SupportReport, ToWorker,
-    WorkerHello,
+    Answer, Ask, Destroy, Destroyed, Examine, Examined, Expired, Facts, FromWorker, Generate,
+    KeyFitness, KeyReport, Lacking, LastWords, List, Listed, Probe, Probed, Pulse, PulseTaken,
+    Refusal, Refused, ServerHello, Sign, SignItem, SignOutcome, Signature, Signed, SupportReport,
+    ToWorker, WorkerHello,
 };
 
 /// The reason of a request that was refused because too much is waiting; worth trying again.
