@@ -105,7 +105,7 @@ pub(super) fn made_for(asked: &str, label: &str) -> Result<(), Refused> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
@@ -136,6 +136,11 @@ mod tests {
             defects: vec![],
             unproven: vec![],
         }
+    }
+
+    /// A key of the issuer.
+    pub(in crate::serve) fn key(issuer: &str) -> Arc<Key> {
+        KeyTable::new(&[profile(issuer)]).admit(&found(issuer)).expect("a good key")
     }
 
     fn sign(issuer: &str) -> Sign {
