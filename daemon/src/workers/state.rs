@@ -296,11 +296,11 @@ impl Shared {
     }
 
     /// The wire ended. Only a worker that served is expected back at once, and not if too many ended
-    /// before it.
-    pub(super) fn lost(&self, wire: &Arc<Wire>) {
+    /// before it: whether that is so now.
+    pub(super) fn lost(&self, wire: &Arc<Wire>) -> bool {
         let mut latest = self.latest();
         if !latest.is(wire) {
-            return;
+            return false;
         }
         latest.ended = true;
         latest.breaker.ended();
@@ -317,6 +317,7 @@ impl Shared {
         if let Some(said) = latest.said.take() {
             self.heed(&mut latest, said);
         }
+        open
     }
 
     pub(super) fn resuming(&self) {

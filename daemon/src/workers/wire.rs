@@ -185,7 +185,12 @@ pub(super) async fn serve(
         () = wire.cut.cancelled() => (End::Ordinary, "it was cut"),
     };
     tracing::info!(device, ended, "a worker's wire ended");
-    state.lost(&wire);
+    if state.lost(&wire) {
+        tracing::error!(
+            device,
+            "workers keep ending without having signed: callers are told at once"
+        );
+    }
     // Every open request ends with `Lost::Wire`, and no new one can begin.
     wire.open().take();
     writer.abort();

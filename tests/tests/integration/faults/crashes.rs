@@ -87,6 +87,7 @@ async fn restarts_that_pile_up_are_a_prompt_answer_until_one_batch_has_shown_tha
     })
     .await;
     assert!(refusal.retry_after.is_some_and(|after| after >= Duration::from_millis(500)));
+    assert!(ladder.appliance.log().contains("callers are told at once"), "by the breaker itself");
     let (before, begun) = (ladder.device().await.starts, Instant::now());
     for _ in 0..50 {
         ask().await.unwrap_err();

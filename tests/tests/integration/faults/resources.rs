@@ -1,11 +1,11 @@
 //! The device has no room for more sessions or objects.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mintwarden_client::api::DeviceState;
 use mintwarden_proto::v1::{SignRequest, signing_service_client::SigningServiceClient};
 use mintwarden_tests::{
-    ISSUER, claims,
+    ISSUER, claims, eventually,
     faulty::{Action, Ckr, Function, on},
     refusal::Refusal,
 };
@@ -28,13 +28,12 @@ async fn a_dead_workers_sessions_are_waited_for_and_callers_told_for_how_long() 
     let refusal = Refusal::of(&status);
     assert_eq!(refusal.words(), (Code::Unavailable, "DEVICE_UNAVAILABLE"));
     assert!(refusal.retry_after.is_some_and(|after| after >= Duration::from_millis(500)));
-    // It is not asked again at once, which might add to them.
-    let (asked, begun) = (ladder.faulty().fired(&limit), Instant::now());
+    // It is not asked again at once, which might add to them: the launcher says how long it waits.
+    let waits = |log: &str| log.contains(r#""status":"exit status: 75","wait":"4s""#);
+    eventually("a long back-off", async || waits(&ladder.appliance.log()).then_some(())).await;
+    assert_ne!(ladder.faulty().fired(&limit), 0);
     ladder.faulty().forget_sessions();
     ladder.ready().await;
-    let again = ladder.device().await.starts - device.starts;
-    assert!(again <= 1 + begun.elapsed().as_secs(), "{again} starts in {:?}", begun.elapsed());
-    assert!(asked <= 2, "{asked}");
     ladder.all_sign().await;
 }
 
