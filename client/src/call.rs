@@ -210,11 +210,12 @@ impl Caller {
         loop {
             let changed = self.pool.change();
             let now = clock::now();
-            if now >= call.deadline {
-                return Err(Error::DeadlineExceeded);
-            }
+            let late = now >= call.deadline;
             let route = self.route(call);
             let until = match self.pool.choose(route, progress.failed_at, now, progress.since) {
+                // That nothing could be reached says more than that the time is over.
+                Choice::None(outage) if late => return Err(outage.error),
+                _ if late => return Err(Error::DeadlineExceeded),
                 Choice::Use(lease) => {
                     self.tell_fail_over(call, progress.failed_at, &lease);
                     return Ok(lease);

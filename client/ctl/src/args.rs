@@ -67,7 +67,7 @@ pub(crate) struct Connection {
     /// The CA that signed the appliance's certificate, PEM
     #[arg(long, global = true, value_name = "FILE", env = "MINTWARDEN_CA")]
     pub(crate) ca: Option<PathBuf>,
-    /// How long a call may take, e.g. 500ms or 2m [default: 10s]
+    /// How long a call may take, e.g. 500ms or 2m [default: 10s, of init 60s]
     #[arg(long, global = true, value_name = "DURATION", value_parser = parse_timeout)]
     pub(crate) timeout: Option<Duration>,
     /// The configuration file

@@ -7,10 +7,12 @@ use std::{
 use mintwarden_client::Endpoint;
 use serde::Deserialize;
 
-use crate::args::{Connection, parse_timeout};
+use crate::args::{Command, Connection, parse_timeout};
 
 const DEFAULT_ENDPOINT: &str = "unix:/run/mintwarden/api.sock";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// An RSA key takes an HSM many seconds to make. As long as an appliance waits with its answer.
+const DEFAULT_TIMEOUT_OF_MAKING: Duration = Duration::from_secs(60);
 
 /// How to reach the appliance, from options, environment and file.
 #[derive(Debug, PartialEq)]
@@ -20,7 +22,8 @@ pub(crate) struct Settings {
     pub(crate) cert: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
     pub(crate) ca: Option<PathBuf>,
-    pub(crate) timeout: Duration,
+    /// Where it was given.
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// The configuration file cannot be used.
@@ -122,7 +125,15 @@ impl Settings {
             cert: options.cert.or(file.cert),
             key: options.key.or(file.key),
             ca: options.ca.or(file.ca),
-            timeout: options.timeout.or(timeout).unwrap_or(DEFAULT_TIMEOUT),
+            timeout: options.timeout.or(timeout),
+        })
+    }
+
+    /// How long a call of this command may take.
+    pub(crate) fn timeout(&self, command: &Command) -> Duration {
+        self.timeout.unwrap_or(match command {
+            Command::Init { .. } => DEFAULT_TIMEOUT_OF_MAKING,
+            _ => DEFAULT_TIMEOUT,
         })
     }
 }
@@ -183,7 +194,7 @@ mod tests {
                 cert: Some(dir.path().join("a.crt")),
                 key: None,
                 ca: Some("/etc/ca.crt".into()),
-                timeout: Duration::from_secs(3),
+                timeout: Some(Duration::from_secs(3)),
             }
         );
     }

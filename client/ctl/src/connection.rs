@@ -4,8 +4,9 @@ use crate::{args::Command, config::Settings, exit::Failure};
 
 /// The client that a command works with.
 pub(crate) fn client(settings: &Settings, command: &Command) -> Result<Client, Failure> {
-    let mut builder =
-        Client::builder().endpoints(settings.endpoints.iter().cloned()).timeout(settings.timeout);
+    let mut builder = Client::builder()
+        .endpoints(settings.endpoints.iter().cloned())
+        .timeout(settings.timeout(command));
     if !matches!(command, Command::Sign { .. }) {
         // A person waits for the answer, and can ask again.
         builder = builder.max_attempts(1);

@@ -236,7 +236,7 @@ fn exit_codes_are_those_of_the_help() {
 fn an_appliance_that_is_gone_ends_signing() {
     let dir = TempDir::new().unwrap();
     let mut command = ctl(dir.path());
-    command.args(["sign", "--issuer", "a", "--endpoint", "unix:/nowhere", "--timeout", "300ms"]);
+    command.args(["sign", "--issuer", "a", "--endpoint", "unix:/nowhere", "--timeout", "2s"]);
     let output = with_input(command, "{}\n".to_owned());
     assert_eq!(output.status.code(), Some(69));
     assert!(text(&output.stderr).starts_with(r#"{"line":1,"reason":"TRANSPORT""#));

@@ -1,6 +1,6 @@
 //! Reaching it: clients, channels, HTTPS, `mintwardenctl`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use mintwarden::launcher::control::Addresses;
 use mintwarden_client::{Client, Custodian, TrustAnchors, api};
@@ -111,7 +111,9 @@ impl Appliance {
     /// # Panics
     /// If that fails.
     pub async fn init(&self, issuer: &str) -> Vec<api::Key> {
-        let answer = self.custodian().init(issuer, "a test").await;
+        // An RSA key may take long to make.
+        let client = self.builder(self.ada()).timeout(Duration::from_secs(60)).build();
+        let answer = client.expect("a client").custodian().init(issuer, "a test").await;
         answer.unwrap_or_else(|error| panic!("init {issuer}: {error}")).keys
     }
 
