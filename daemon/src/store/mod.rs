@@ -55,6 +55,12 @@ pub enum StoreError {
         /// What is wrong.
         why: String,
     },
+    /// The file does not hold what a store holds. It is kept as it is.
+    #[error(
+        "the store is damaged: {0}; move the file away for a look and restore it from a backup \
+         (a custodian then says `recover`)"
+    )]
+    Damaged(String),
     /// The file or the disk failed.
     #[error("the store failed: {0}")]
     Failed(String),

@@ -4,6 +4,8 @@
 use std::{
     fs::{self, File},
     io,
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Arc,
 };
@@ -11,7 +13,7 @@ use std::{
 use mintwarden_worker::IssuerName;
 use redb::{
     Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageBackend as _,
-    TableDefinition, backends::InMemoryBackend,
+    StorageError, TableDefinition, backends::InMemoryBackend,
 };
 
 use super::{
@@ -28,11 +30,50 @@ const MAX_COPY: u64 = 256 << 20;
 /// A redb file.
 #[derive(Clone)]
 pub struct Redb {
-    database: Arc<Database>,
+    database: Arc<Open>,
+}
+
+/// An open database: closing a damaged one may panic too.
+struct Open(Option<Database>);
+
+impl Deref for Open {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("it is there until this is dropped")
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        let closed = guarded(|| {
+            drop(database);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            tracing::error!(%error, "the store cannot be closed in order");
+        }
+    }
 }
 
 fn failed(error: impl std::fmt::Display) -> StoreError {
     StoreError::Failed(error.to_string())
+}
+
+/// What redb says went wrong.
+fn refused(error: impl Into<redb::Error>) -> StoreError {
+    match error.into() {
+        redb::Error::Corrupted(what) => StoreError::Damaged(what),
+        other => failed(other),
+    }
+}
+
+/// Works on a file that may be damaged: redb panics where some pages are not what it wrote, and a server
+/// that ends so would only be started again.
+fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(StoreError::Damaged("a page of it cannot be read".into())))
 }
 
 impl Redb {
@@ -41,27 +82,35 @@ impl Redb {
     /// before anybody sees it (I8).
     ///
     /// # Errors
-    /// [`StoreError::InUse`] if another process has it open; [`StoreError::Failed`] otherwise.
+    /// [`StoreError::InUse`] if another process has it open, [`StoreError::Damaged`] if it is not what was
+    /// written; [`StoreError::Failed`] otherwise.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         if !path.try_exists().map_err(failed)? {
             make(path).map_err(failed)?;
         }
-        let database = Database::open(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.display().to_string()),
-            other => StoreError::Failed(format!("{}: {other}", path.display())),
-        })?;
-        let store = Self { database: Arc::new(database) };
-        store.settle(&Place::of(path).map_err(failed)?)?;
+        let open = || {
+            Database::open(path).map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.display().to_string()),
+                DatabaseError::Storage(StorageError::Corrupted(what)) => {
+                    StoreError::Damaged(format!("{}: {what}", path.display()))
+                }
+                other => StoreError::Failed(format!("{}: {other}", path.display())),
+            })
+        };
+        let database = guarded(open)?;
+        let store = Self { database: Arc::new(Open(Some(database))) };
+        let here = Place::of(path).map_err(failed)?;
+        guarded(|| store.settle(&here))?;
         Ok(store)
     }
 
     /// Compares where the file is with where it was written, and notes it. One transaction: a crash
     /// leaves a copy that is known as one, or one that will be.
     fn settle(&self, here: &Place) -> Result<(), StoreError> {
-        let write = self.database.begin_write().map_err(failed)?;
+        let write = self.database.begin_write().map_err(refused)?;
         {
-            let mut table = write.open_table(PLACE).map_err(failed)?;
-            let before = table.get(()).map_err(failed)?.map(|place| Place::decode(place.value()));
+            let mut table = write.open_table(PLACE).map_err(refused)?;
+            let before = table.get(()).map_err(refused)?.map(|place| Place::decode(place.value()));
             if before.as_ref() == Some(here) {
                 return Ok(());
             }
@@ -71,9 +120,9 @@ impl Redb {
                 );
                 mark_restored(&write)?;
             }
-            table.insert((), &here.encode()[..]).map_err(failed)?;
+            table.insert((), &here.encode()[..]).map_err(refused)?;
         }
-        write.commit().map_err(failed)
+        write.commit().map_err(refused)
     }
 
     /// A copy in memory of the file at `path`, to be looked at: the file stays as it is, also where
@@ -93,23 +142,28 @@ impl Redb {
         let memory = InMemoryBackend::new();
         memory.set_len(bytes.len() as u64).map_err(failed)?;
         memory.write(0, &bytes).map_err(failed)?;
-        let database = Database::builder().create_with_backend(memory).map_err(failed)?;
-        Ok(Some(Self { database: Arc::new(database) }))
+        let create = || Database::builder().create_with_backend(memory).map_err(failed);
+        let database = guarded(create)?;
+        Ok(Some(Self { database: Arc::new(Open(Some(database))) }))
     }
 
     pub(crate) fn load_blocking(&self, issuer: &IssuerName) -> Result<Option<Keyset>, StoreError> {
-        let read = self.database.begin_read().map_err(failed)?;
-        let table = read.open_table(KEYSETS).map_err(failed)?;
-        let stored = table.get(issuer.as_str()).map_err(failed)?;
+        guarded(|| self.load_guarded(issuer))
+    }
+
+    fn load_guarded(&self, issuer: &IssuerName) -> Result<Option<Keyset>, StoreError> {
+        let read = self.database.begin_read().map_err(refused)?;
+        let table = read.open_table(KEYSETS).map_err(refused)?;
+        let stored = table.get(issuer.as_str()).map_err(refused)?;
         stored.map(|bytes| decode(issuer, bytes.value())).transpose()
     }
 
     fn swap_blocking(&self, expected: Option<u64>, next: &Keyset) -> Result<(), StoreError> {
         let issuer = &next.issuer;
-        let write = self.database.begin_write().map_err(failed)?;
+        let write = self.database.begin_write().map_err(refused)?;
         {
-            let mut table = write.open_table(KEYSETS).map_err(failed)?;
-            let stored = match table.get(issuer.as_str()).map_err(failed)? {
+            let mut table = write.open_table(KEYSETS).map_err(refused)?;
+            let stored = match table.get(issuer.as_str()).map_err(refused)? {
                 Some(bytes) => Some(decode(issuer, bytes.value())?.version),
                 None => None,
             };
@@ -117,9 +171,9 @@ impl Redb {
                 return Err(StoreError::Conflict { issuer: issuer.clone(), expected, stored });
             }
             let bytes = encode(next).map_err(failed)?;
-            table.insert(issuer.as_str(), &bytes[..]).map_err(failed)?;
+            table.insert(issuer.as_str(), &bytes[..]).map_err(refused)?;
         }
-        write.commit().map_err(failed)
+        write.commit().map_err(refused)
     }
 }
 
@@ -170,7 +224,7 @@ impl Store for Redb {
         next: &Keyset,
     ) -> Result<(), StoreError> {
         let (store, next) = (self.clone(), next.clone());
-        tokio::task::spawn_blocking(move || store.swap_blocking(expected, &next))
+        tokio::task::spawn_blocking(move || guarded(|| store.swap_blocking(expected, &next)))
             .await
             .map_err(failed)?
     }
@@ -230,6 +284,28 @@ mod tests {
         assert_eq!(fs::read(&path).expect("the file"), before);
         fs::write(&path, b"garbage").expect("a spoilt file");
         assert!(matches!(Redb::copy(&path).err(), Some(StoreError::Failed(_))));
+    }
+
+    #[test]
+    fn i8_a_damaged_file_is_refused_and_kept() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("keysets.redb");
+        drop(Redb::open(&path).expect("a store"));
+        let good = fs::read(&path).expect("the file");
+        let cut = good[..good.len() / 2].to_vec();
+        let mut wiped = good.clone();
+        wiped[4096..].fill(0xff);
+        let mut other = good;
+        other[0] ^= 1;
+        for bad in [wiped, cut, other, b"no database".to_vec()] {
+            fs::write(&path, &bad).expect("the file");
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let loaded =
+                Redb::open(&path).and_then(|store| runtime.block_on(store.load(&keyset(1).issuer)));
+            let error = loaded.expect_err("it is no store");
+            assert!(matches!(error, StoreError::Damaged(_) | StoreError::Failed(_)), "{error}");
+            assert!(path.exists());
+        }
     }
 
     #[test]
