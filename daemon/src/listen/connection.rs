@@ -38,9 +38,12 @@ use crate::{
 const MAX_HEADER: u32 = 16 * 1024;
 /// Bound on the bytes of one answer that wait in HTTP/2 before more of it is asked for.
 const MAX_SEND_BUFFER: usize = 64 * 1024;
-/// Bound on streams that a peer reset before they were looked at (CVE-2023-44487, rapid reset), and on
-/// those that we reset because of it (CVE-2025-8671): beyond it the connection ends.
+/// Bound on streams that a peer reset before they were looked at (CVE-2023-44487, rapid reset): beyond it
+/// the connection ends.
 const MAX_RESETS: usize = 32;
+/// Bound on streams that we reset because of what the peer sent (CVE-2025-8671). Honest peers get there too:
+/// with what they still send to streams that were refused.
+const MAX_OWN_RESETS: usize = 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long requests may go on once their connection has to end.
@@ -100,7 +103,7 @@ impl Settings {
             .max_header_list_size(MAX_HEADER)
             .max_send_buf_size(MAX_SEND_BUFFER)
             .max_pending_accept_reset_streams(MAX_RESETS)
-            .max_local_error_reset_streams(MAX_RESETS)
+            .max_local_error_reset_streams(MAX_OWN_RESETS)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT)
             // A batch of 4 MiB should not wait for window updates; a reader of keys sends nothing.

@@ -279,7 +279,7 @@ fn resolve_limits(cx: &Context<'_>, limits: file::Limits) -> Result<Limits, Conf
         max_caller_bytes: cx.bounded(
             "limits.max_caller_bytes",
             limits.max_caller_bytes,
-            32 << 20,
+            64 << 20,
             2 * fixed::MAX_MESSAGE_BYTES..=1 << 30,
         )?,
         default_deadline: default_deadline.min(max_deadline),

@@ -159,14 +159,7 @@ impl Manager {
             }));
         }
         let mut device = self.lock();
-        let keys = device.list()?;
-        let keys = keys.iter().filter(|key| key.issuer.as_ref() == Some(&profile.issuer)).count();
-        if keys >= MAX_KEYS {
-            return Err(Failed::Refused(Refused {
-                reason: Cause::OutOfResources.as_str().into(),
-                detail: format!("the device has {keys} keys of the issuer; at most {MAX_KEYS}"),
-            }));
-        }
+        room_for_one_more(&device.list()?, &profile.issuer)?;
         let mut made = device.generate(&profile.issuer, profile.key, &handle)?;
         drop(device);
         made.defects.extend(not_as_asked(&made, profile.key));
@@ -235,6 +228,18 @@ fn report(key: &DeviceKey) -> KeyReport {
     }
 }
 
+/// Refuses a key beyond [`MAX_KEYS`] of the issuer among those that the device shows.
+fn room_for_one_more(shown: &[DeviceKey], issuer: &IssuerName) -> Result<(), Refused> {
+    let count = shown.iter().filter(|key| key.issuer.as_ref() == Some(issuer)).count();
+    if count < MAX_KEYS {
+        return Ok(());
+    }
+    Err(Refused {
+        reason: Cause::OutOfResources.as_str().into(),
+        detail: format!("the device has {count} keys of the issuer; at most {MAX_KEYS} are made"),
+    })
+}
+
 enum Failed {
     Refused(Refused),
     Device(DeviceError),
@@ -249,5 +254,31 @@ impl From<Refused> for Failed {
 impl From<DeviceError> for Failed {
     fn from(error: DeviceError) -> Self {
         Self::Device(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i9_the_keys_of_an_issuer_are_counted_in_the_device() {
+        let name = |name| IssuerName::parse(name).expect("a name");
+        let key = |issuer| DeviceKey {
+            handle: KeyHandle::new(vec![1; 16]),
+            issuer,
+            public: None,
+            defects: vec!["half a pair takes room too".into()],
+            unproven: vec![],
+        };
+        let mut shown = vec![key(Some(name("a"))); MAX_KEYS - 1];
+        shown.extend(vec![key(Some(name("b"))); MAX_KEYS]);
+        shown.push(key(None));
+        assert_eq!(room_for_one_more(&shown, &name("a")), Ok(()));
+        let full = room_for_one_more(&shown, &name("b")).expect_err("its room is full");
+        assert_eq!(full.reason, "OUT_OF_RESOURCES");
+        shown.push(key(Some(name("a"))));
+        assert!(room_for_one_more(&shown, &name("a")).is_err());
+        assert_eq!(room_for_one_more(&shown, &name("c")), Ok(()));
     }
 }
