@@ -7,7 +7,9 @@ use mintwarden_proto::v1::{
     InitRequest, SignBatchRequest, SignRequest, custodian_service_client::CustodianServiceClient,
     signing_service_client::SigningServiceClient,
 };
-use mintwarden_tests::{Appliance, ISSUER, channel, claims, eventually, refusal::Refusal};
+use mintwarden_tests::{
+    Appliance, ISSUER, PATIENCE, channel, claims, eventually, refusal::Refusal,
+};
 use toml::toml;
 use tonic::{Code, Status, body::Body};
 use tower::{Service, ServiceExt as _};
@@ -28,7 +30,8 @@ where
     S: Service<http::Request<Body>, Response = http::Response<B>, Error: std::fmt::Debug> + Clone,
     B: hyper::body::Body<Error: std::fmt::Debug>,
 {
-    let answer = connection.clone().oneshot(request).await.unwrap();
+    let answer = tokio::time::timeout(PATIENCE, connection.clone().oneshot(request));
+    let answer = answer.await.expect("an answer").unwrap();
     let (head, body) = answer.into_parts();
     if let Some(status) = Status::from_header_map(&head.headers) {
         return status;

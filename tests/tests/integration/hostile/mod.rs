@@ -3,4 +3,7 @@
 mod connections;
 mod http;
 mod http2;
+mod lying_server;
+mod lying_worker;
+mod memory;
 mod messages;
