@@ -22,6 +22,9 @@ bench: ## the budget of DESIGN.md, measured against raw loops on the same device
 docs: ## write anew what is generated: docs/proto.md, proto/api.txt, proto/vectors/
 	@scripts/docs.sh
 
+fuzz: ## look for inputs that break what must hold for any; ARGS='SECONDS [TARGET...]'
+	@scripts/fuzz.sh $(ARGS)
+
 fmt: ## format the sources
 	@cargo fmt --all
 

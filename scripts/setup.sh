@@ -8,6 +8,7 @@
 #   test        the test runner cargo-nextest
 #   python      what the Python example needs, in target/python: Python 3 and packages from PyPI
 #   container   make images without a registry: debootstrap
+#   fuzz        libFuzzer: cargo-fuzz, a C++ compiler
 #   ci          rustfmt, clippy, cargo-deny
 #
 # Rust, git and make are expected to be there. Debian packages come through apt-get, as root or by
@@ -17,6 +18,7 @@
 
 readonly NEXTEST=0.9.143
 readonly DENY=0.20.2
+readonly FUZZ=0.13.2
 
 packages=()
 wants() { packages+=("$@"); }
@@ -72,6 +74,10 @@ need_container() {
     have debootstrap || wants debootstrap
 }
 
+need_fuzz() {
+    have c++ || wants g++
+}
+
 need_ci() {
     cargo fmt --version >/dev/null 2>&1 || component rustfmt
     cargo clippy --version >/dev/null 2>&1 || component clippy
@@ -110,18 +116,19 @@ install_packages() {
     packages=()
 }
 
-(($#)) || die "say what for: build, run, test, python, container, ci"
+(($#)) || die "say what for: build, run, test, python, container, fuzz, ci"
 for need; do
-    [[ $(type -t "need_$need") == function ]] || die "unknown need '$need': build, run, test, python, container, ci"
+    [[ $(type -t "need_$need") == function ]] || die "unknown need '$need': build, run, test, python, container, fuzz, ci"
 done
 # Debian's packages first, all in one go; programs built from source after them.
 for need in "$@"; do
-    case $need in build | run | python | container) "need_$need" ;; esac
+    case $need in build | run | python | container | fuzz) "need_$need" ;; esac
 done
 install_packages
 for need in "$@"; do
     case $need in
         test | ci) "need_$need" ;;
         python) virtual_environment ;;
+        fuzz) tool fuzz "$FUZZ" ;;
     esac
 done

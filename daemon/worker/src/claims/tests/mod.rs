@@ -10,6 +10,8 @@ use crate::{Algorithm, IssuerName, clock::UnixTime};
 mod golden;
 mod hostile;
 mod property;
+#[path = "../../../../../tests/fuzz/src/second_reader.rs"]
+mod second_reader;
 mod values;
 
 const NOW: UnixTime = UnixTime(1_750_000_000);

@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt::Write as _};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use serde_json::Value;
 
-use super::{NOW, claims, profile};
+use super::{NOW, claims, profile, second_reader::read_again};
 use crate::claims::{Facts, Profile, Rule};
 
 /// JSON that can say what `Value` cannot: a name twice, and how each character is written.
@@ -266,7 +266,10 @@ proptest! {
         let (text, profile) = (payload.text(), profile());
         let value: Value = serde_json::from_str(&text).expect("the generator makes JSON");
         match profile.check(text.as_bytes(), NOW) {
-            Ok(checked) => agrees(&value, checked.facts(), &profile)?,
+            Ok(checked) => {
+                read_again(text.as_bytes(), &value);
+                agrees(&value, checked.facts(), &profile)?;
+            }
             // Unique names, few levels, small numbers: nothing is malformed.
             Err(refusal) => prop_assert!(
                 refusal.reason() == "CLAIM_REFUSED" || refusal.rule() == Rule::Size, "{}", refusal
@@ -302,6 +305,7 @@ proptest! {
         }
         if let Ok(checked) = profile.check(&bytes, NOW) {
             let value = serde_json::from_slice(checked.payload()).expect("it was accepted as JSON");
+            read_again(checked.payload(), &value);
             agrees(&value, checked.facts(), &profile)?;
         }
     }
