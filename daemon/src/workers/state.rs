@@ -160,6 +160,8 @@ impl Shared {
         if let Some(before) = latest.wire.replace(Arc::clone(wire)) {
             before.cut("a fresh worker took its place");
         }
+        // The end of the one before it may not have been noticed yet, and then never is.
+        self.change(|now| matches!(now, State::Ready(_)).then_some(State::Starting));
     }
 
     fn latest(&self) -> MutexGuard<'_, Latest> {
