@@ -132,7 +132,8 @@ impl Signer {
         batch: &Batch,
         account: &mut Account<'_>,
     ) -> Result<SignedBatch, SignError> {
-        let permit = self.admission.admit(batch.issuer.config.name(), &batch.claims)?;
+        let Batch { issuer, caller, claims, .. } = batch;
+        let permit = self.admission.admit(issuer.config.name(), caller, claims)?;
         // Held by every open request too, whatever becomes of its attempt (I9).
         let permit = Arc::new(permit);
         let mut attempts = Attempts::default();

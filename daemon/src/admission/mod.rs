@@ -1,15 +1,20 @@
 //! Admission (I9): a batch is let in whole or refused at once; nothing piles up.
 
 mod memory;
+mod room;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use mintwarden_worker::IssuerName;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use memory::{Memory, Occupied};
+pub(crate) use room::share;
 
-use crate::config::{Config, fixed};
+use self::room::{Room, Taken};
+use crate::{
+    config::{Config, fixed},
+    identity::Caller,
+};
 
 /// When a refused caller may come back: about the time that a full house takes to empty.
 const COME_BACK: Duration = Duration::from_millis(100);
@@ -21,32 +26,11 @@ pub struct Admission {
     bytes: Room,
 }
 
-#[derive(Debug)]
-struct Room {
-    size: usize,
-    left: Arc<Semaphore>,
-}
-
-impl Room {
-    fn new(size: usize) -> Self {
-        Self { size, left: Arc::new(Semaphore::new(size)) }
-    }
-
-    fn take(&self, count: usize) -> Option<OwnedSemaphorePermit> {
-        let count = u32::try_from(count).ok()?;
-        Arc::clone(&self.left).try_acquire_many_owned(count).ok()
-    }
-
-    fn taken(&self) -> usize {
-        self.size.saturating_sub(self.left.available_permits())
-    }
-}
-
 /// Room taken by one batch, until this is dropped.
 #[derive(Debug)]
 pub struct Permit {
-    _items: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
+    _items: Taken,
+    _bytes: Taken,
 }
 
 /// Why a batch is not let in.
@@ -82,10 +66,13 @@ impl Admission {
     /// Room as configured.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let items = || Room::new(config.limits.max_inflight_items);
+        let items = |issuer: &IssuerName| {
+            Room::new(config.limits.max_inflight_items, &config.signers(Some(issuer)))
+        };
+        let issuers = config.issuers.iter().map(|issuer| issuer.name());
         Self {
-            items: config.issuers.iter().map(|issuer| (issuer.name().clone(), items())).collect(),
-            bytes: Room::new(config.limits.max_inflight_bytes),
+            items: issuers.map(|issuer| (issuer.clone(), items(issuer))).collect(),
+            bytes: Room::new(config.limits.max_inflight_bytes, &config.signers(None)),
         }
     }
 
@@ -101,13 +88,15 @@ impl Admission {
         self.bytes.taken()
     }
 
-    /// Lets a batch in.
+    /// Lets a batch of `caller`, who may sign for `issuer`, in. Where others may sign too, half of the
+    /// room is the most that one caller gets.
     ///
     /// # Errors
     /// [`Inadmissible`], at once.
     pub fn admit<C: AsRef<[u8]>>(
         &self,
         issuer: &IssuerName,
+        caller: &Caller,
         claims: &[C],
     ) -> Result<Permit, Inadmissible> {
         let (items, bytes) = (claims.len(), claims.iter().map(|c| c.as_ref().len()).sum());
@@ -121,8 +110,93 @@ impl Admission {
             return Err(Inadmissible::TooManyBytes(bytes));
         }
         let full = Inadmissible::overloaded;
-        let take = |room: &Room, count| room.take(count).ok_or_else(full);
+        let take = |room: &Room, count| room.take(caller, count).ok_or_else(full);
         let room = self.items.get(issuer).ok_or_else(full)?;
         Ok(Permit { _items: take(room, items)?, _bytes: take(&self.bytes, bytes)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const CONFIG: &str = r#"
+state_dir = "state"
+[listen]
+unix = "api.sock"
+[[device]]
+name = "hsm-a"
+kind = "pkcs11"
+model = "softhsm2"
+token_label = "tts"
+pin = { file = "pin" }
+[[issuer]]
+name = "a"
+iss = "https://a.example"
+devices = ["hsm-a"]
+audience = ["a.example"]
+[[issuer]]
+name = "b"
+iss = "https://b.example"
+devices = ["hsm-a"]
+audience = ["b.example"]
+[[grant]]
+role = "signer"
+to = ["unix:uid=1"]
+issuers = ["a", "b"]
+"#;
+    const SECOND: &str = r#"
+[[grant]]
+role = "signer"
+to = ["unix:uid=2"]
+issuers = ["a"]
+"#;
+    const FIRST: Caller = Caller::Unix(1);
+    const OTHER: Caller = Caller::Unix(2);
+
+    fn admission(config: &str) -> Admission {
+        Admission::new(&Config::parse(config, Path::new("mintwarden.toml")).expect("good"))
+    }
+
+    fn issuer(name: &str) -> IssuerName {
+        IssuerName::parse(name).expect("a name")
+    }
+
+    fn fill(admission: &Admission, name: &str, caller: &Caller, claims: &[Vec<u8>]) -> Vec<Permit> {
+        let admit = || admission.admit(&issuer(name), caller, claims).ok();
+        std::iter::from_fn(admit).collect()
+    }
+
+    #[test]
+    fn i9_a_caller_with_the_largest_batches_leaves_half_of_the_bytes_to_others() {
+        let admission = admission(&[CONFIG, SECOND].concat());
+        let large = [vec![b' '; fixed::MAX_BATCH_BYTES]];
+        let mut held = fill(&admission, "a", &FIRST, &large);
+        let refused = admission.admit(&issuer("b"), &FIRST, &large).expect_err("its share is full");
+        assert_eq!(refused, Inadmissible::overloaded());
+        let others = fill(&admission, "a", &OTHER, &large);
+        assert_eq!((held.len(), others.len()), (2, 2));
+        held.pop();
+        assert_eq!(fill(&admission, "a", &FIRST, &large).len(), 1, "what was held is there again");
+    }
+
+    #[test]
+    fn i9_a_caller_with_the_most_items_leaves_half_of_an_issuers_to_others() {
+        let admission = admission(&[CONFIG, SECOND].concat());
+        let many = vec![vec![]; fixed::MAX_BATCH_ITEMS];
+        let held = fill(&admission, "a", &FIRST, &many);
+        let others = fill(&admission, "a", &OTHER, &many);
+        assert_eq!((held.len(), others.len()), (4, 4));
+        assert_eq!(admission.in_flight(&issuer("a")), 8192);
+        // Nobody else may use the other issuer.
+        assert_eq!(fill(&admission, "b", &FIRST, &many).len(), 8);
+    }
+
+    #[test]
+    fn who_alone_may_sign_has_all_the_room() {
+        let large = [vec![b' '; fixed::MAX_BATCH_BYTES]];
+        assert_eq!(fill(&admission(CONFIG), "a", &FIRST, &large).len(), 4);
     }
 }

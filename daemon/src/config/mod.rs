@@ -11,6 +11,7 @@ mod samples;
 mod tests;
 
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -197,9 +198,11 @@ pub struct Limits {
     pub max_connections: usize,
     /// Concurrent requests per connection.
     pub max_streams: u32,
-    /// Items of one issuer's batches that may be under way at once.
+    /// Items of one issuer's batches that may be under way at once; half of it for each caller where
+    /// several may sign.
     pub max_inflight_items: usize,
-    /// Bytes of claims that may be under way at once, all issuers together.
+    /// Bytes of claims that may be under way at once, all issuers together; half of it for each caller
+    /// where several may sign.
     pub max_inflight_bytes: usize,
     /// Bytes that the calls of one caller may occupy at once, from the first of a request to the last of
     /// its answer.
@@ -267,6 +270,15 @@ impl Config {
     #[must_use]
     pub fn issuer(&self, name: &str) -> Option<&Issuer> {
         self.issuers.iter().find(|issuer| issuer.name().as_str() == name)
+    }
+
+    /// Who may sign for `issuer`, or for any.
+    #[must_use]
+    pub fn signers(&self, issuer: Option<&IssuerName>) -> HashSet<&Caller> {
+        let covers = |grant: &&Grant| {
+            grant.role == Role::Signer && issuer.is_none_or(|issuer| grant.issuers.contains(issuer))
+        };
+        self.grants.iter().filter(covers).flat_map(|grant| &grant.to).collect()
     }
 
     /// The profiles of all issuers that use the device `name`.

@@ -63,6 +63,22 @@ fn a_good_configuration_is_resolved() {
 }
 
 #[test]
+fn i9_a_full_batch_fits_into_the_share_of_each_of_several_signers() {
+    let limits =
+        |limit: &str| GOOD.replacen("[[device]]", &format!("[limits]\n{limit}\n[[device]]"), 1);
+    for (key, full) in [("max_inflight_bytes", 4_194_304), ("max_inflight_items", 1024)] {
+        let least = 2 * full;
+        let error = parse(&limits(&format!("{key} = {}", least - 1))).expect_err(key);
+        assert_eq!(error.key, format!("limits.{key}"));
+        assert!(error.what.contains("each of 2 signers half"), "{error}");
+        assert_eq!(error.remedy, format!("choose at least {least}"));
+        parse(&limits(&format!("{key} = {least}"))).expect("good");
+        let alone = limits(&format!("{key} = {full}")).replacen(", \"unix:uid=1000\"", "", 1);
+        parse(&alone).expect("all of it is the one signer's");
+    }
+}
+
+#[test]
 fn every_mistake_names_file_key_and_remedy() {
     let table = [
         // piece, replacement, key, part of the text

@@ -93,7 +93,8 @@ async fn i9_a_deadline_that_has_passed_is_answered_at_once() {
 
 #[tokio::test]
 async fn i9_a_full_house_says_when_to_come_back_and_a_client_that_is_gone_leaves_no_trace() {
-    let limits = toml! { max_inflight_items = 1024 };
+    // A share of 1024 for each of the two callers that may sign.
+    let limits = toml! { max_inflight_items = 2048 };
     let appliance = Appliance::softhsm().with_limits(limits).start_initialised().await;
     let (mut large, mut small) = (signing(&appliance), signing(&appliance));
     small.sign(single()).await.unwrap();

@@ -82,7 +82,8 @@ async fn a_worker_whose_server_is_killed_ends_too() {
 
 #[tokio::test]
 async fn sigterm_lets_accepted_calls_finish_and_exits_with_0() {
-    let limits = toml! { max_inflight_items = 1024 };
+    // A share of 1024 for each of the two callers that may sign.
+    let limits = toml! { max_inflight_items = 2048 };
     let mut appliance = Appliance::softhsm().with_limits(limits).start_initialised().await;
     let verifier = appliance.verifier(ISSUER).await;
     let payloads: Vec<_> = (0..1024).map(|n| claims::trade(n).to_json()).collect();

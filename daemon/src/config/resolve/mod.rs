@@ -13,6 +13,7 @@ use std::{
 use mintwarden_hsm_config::device::Device;
 
 use super::{Config, ConfigError, Limits, Listen, Metrics, Tls, Users, file, fixed};
+use crate::admission::share;
 
 /// One file's directory and name, for paths and for errors.
 struct Context<'a> {
@@ -97,7 +98,7 @@ pub(super) fn resolve(
         .enumerate()
         .map(|(index, grant)| grant::resolve_grant(&cx, index, grant, &issuers, tls.as_ref()))
         .collect::<Result<_, _>>()?;
-    Ok(Config {
+    let config = Config {
         path: path.to_owned(),
         state_dir: cx.path(&file.state_dir),
         listen,
@@ -111,6 +112,28 @@ pub(super) fn resolve(
             workloads: cx.bounded("metrics.workloads", file.metrics.workloads, 100, 0..=10_000)?,
         },
         digest,
+    };
+    check_shares(&cx, &config)?;
+    Ok(config)
+}
+
+/// A full batch has to fit into the share of a caller.
+fn check_shares(cx: &Context<'_>, config: &Config) -> Result<(), ConfigError> {
+    let fits = |key: &str, size: usize, full: usize, signers: usize| {
+        if share(size, signers) >= full {
+            return Ok(());
+        }
+        let what = format!(
+            "{size} leaves each of {signers} signers half of it, which is less than a full batch: {full}"
+        );
+        Err(cx.error(key, what, format!("choose at least {}", 2 * full)))
+    };
+    let Limits { max_inflight_bytes, max_inflight_items, .. } = config.limits;
+    let signers = config.signers(None).len();
+    fits("limits.max_inflight_bytes", max_inflight_bytes, fixed::MAX_BATCH_BYTES, signers)?;
+    config.issuers.iter().try_for_each(|issuer| {
+        let signers = config.signers(Some(issuer.name())).len();
+        fits("limits.max_inflight_items", max_inflight_items, fixed::MAX_BATCH_ITEMS, signers)
     })
 }
 
