@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::{
@@ -20,6 +23,20 @@ pub(super) struct Key {
     pub(super) kid: Kid,
     pub(super) header: ProtectedHeader,
     pub(super) profile: Arc<Profile>,
+    /// Whether the device has shown it with a defect since, or another key in its place.
+    unfit: AtomicBool,
+}
+
+impl Key {
+    /// Whether a batch that waits may still be signed with it (I1).
+    pub(super) fn still_fits(&self) -> bool {
+        !self.unfit.load(Ordering::Acquire)
+    }
+
+    fn is_same(&self, known: &Self) -> bool {
+        self.header.encoded() == known.header.encoded()
+            && self.profile.issuer == known.profile.issuer
+    }
 }
 
 /// Profiles by issuer, and the good keys met so far.
@@ -55,11 +72,30 @@ impl KeyTable {
         Some(made_for(&sign.issuer, key.profile.issuer.as_str()).map(|()| Arc::clone(key)))
     }
 
-    /// Takes in a key as the device shows it, if it may sign.
+    /// Takes in a key as the device shows it, if it may sign. One that may not is dropped, though it
+    /// was shown well before: nothing is signed with it any more, waiting batches included.
     ///
     /// # Errors
     /// Why it may not: a defect (I1), a label of no issuer (I3).
     pub(super) fn admit(&self, found: &DeviceKey) -> Result<Arc<Key>, Refused> {
+        let key = self.examine(found);
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if let (Ok(key), Some(known)) = (&key, keys.get(&found.handle))
+            && key.is_same(known)
+        {
+            return Ok(Arc::clone(known));
+        }
+        if let Some(dropped) = keys.remove(&found.handle) {
+            dropped.unfit.store(true, Ordering::Release);
+            let (handle, defect) = (&found.handle, key.as_ref().err().map(|r| &r.detail));
+            tracing::error!(?handle, defect, "a key must not be used any more (I1)");
+        }
+        let key = Arc::new(key?);
+        keys.insert(key.handle.clone(), Arc::clone(&key));
+        Ok(key)
+    }
+
+    fn examine(&self, found: &DeviceKey) -> Result<Key, Refused> {
         let unusable =
             |detail: String| Refused { reason: Cause::KeyUnusable.as_str().into(), detail };
         if !found.defects.is_empty() {
@@ -74,16 +110,14 @@ impl KeyTable {
         // A key keeps the algorithm that it was made for: the issuer's configuration is about the
         // next ones, and the old ones sign until those have taken over.
         let kid = public.kid();
-        let key = Arc::new(Key {
+        Ok(Key {
             handle: found.handle.clone(),
             header: ProtectedHeader::new(public.algorithm(), &kid),
             public: public.clone(),
             kid,
             profile: Arc::clone(profile),
-        });
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        keys.insert(key.handle.clone(), Arc::clone(&key));
-        Ok(key)
+            unfit: AtomicBool::new(false),
+        })
     }
 
     /// Lets a key not sign any more, until it is looked up again.
@@ -166,6 +200,21 @@ pub(super) mod tests {
         assert_eq!(refused.reason, "KEY_UNUSABLE");
         assert!(refused.detail.contains("CKA_EXTRACTABLE"));
         assert!(table.get(&sign("a")).is_none());
+    }
+
+    #[test]
+    fn i1_a_key_that_is_shown_with_a_defect_later_signs_no_more() {
+        let table = KeyTable::new(&[profile("a")]);
+        let key = table.admit(&found("a")).expect("a good key");
+        // Shown well again: what waits for it is signed.
+        table.admit(&found("a")).expect("still good");
+        assert!(key.still_fits());
+        let key = table.get(&sign("a")).expect("met").expect("of the issuer");
+        let extractable =
+            DeviceKey { defects: vec!["CKA_EXTRACTABLE is true".into()], ..found("a") };
+        assert!(table.admit(&extractable).is_err());
+        assert!(table.get(&sign("a")).is_none(), "the next batch has it looked up again");
+        assert!(!key.still_fits(), "nor does a batch that waits");
     }
 
     #[test]

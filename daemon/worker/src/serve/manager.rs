@@ -163,9 +163,7 @@ impl Manager {
         let mut made = device.generate(&profile.issuer, profile.key, &handle)?;
         drop(device);
         made.defects.extend(not_as_asked(&made, profile.key));
-        // A key with a defect is reported, and not admitted.
-        let _admitted = self.keys.admit(&made);
-        Ok(Answer::Listed(Listed { keys: vec![report(&made)] }))
+        Ok(Answer::Listed(Listed { keys: self.shown(&[made]) }))
     }
 
     fn list(&self, list: &List) -> Result<Answer, Failed> {
@@ -175,7 +173,16 @@ impl Manager {
             let handle = KeyHandle::new(list.handle.to_vec());
             self.twice(|device| device.find(&handle))?.into_iter().collect()
         };
-        Ok(Answer::Listed(Listed { keys: found.iter().map(report).collect() }))
+        Ok(Answer::Listed(Listed { keys: self.shown(&found) }))
+    }
+
+    /// Reports keys as the device shows them now. One with a defect is not used any more (I1).
+    fn shown(&self, found: &[DeviceKey]) -> Vec<KeyReport> {
+        let look = |key: &DeviceKey| {
+            let _admitted = self.keys.admit(key);
+            report(key)
+        };
+        found.iter().map(look).collect()
     }
 
     fn destroy(&self, destroy: &Destroy) -> Result<Answer, Failed> {
@@ -199,7 +206,7 @@ impl Manager {
         let profiles = &self.setup.profiles;
         let findings = self.twice(|device| examine::examine(device, profiles))?;
         let findings = examine::encode(findings, self.setup.device.name.as_str());
-        let keys = self.twice(|device| device.list())?.iter().map(report).collect();
+        let keys = self.shown(&self.twice(|device| device.list())?);
         Ok(Answer::Examined(Examined { findings, keys }))
     }
 }

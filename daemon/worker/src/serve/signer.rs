@@ -53,6 +53,12 @@ impl Signer {
                 });
             }
         };
+        if !key.still_fits() {
+            return SignOutcome::Failed(Refused {
+                reason: Cause::KeyUnusable.as_str().into(),
+                detail: "the device shows it with a defect, or another key in its place".into(),
+            });
+        }
         let input = key.header.begin(claims.payload());
         let signature = match self.sign_input(key, &input) {
             Ok(signature) => signature,
