@@ -156,7 +156,7 @@ pub fn adopt(
     found: Option<DeviceKey>,
     cx: Context<'_>,
 ) -> (Keyset, Option<String>) {
-    let made = fit(keyset, handle, found);
+    let made = fit(keyset, handle, found, cx.policy);
     let given_up = made.as_ref().err().cloned();
     let next = keyset.succeed(cx.clock.clone(), |next| match made {
         Ok(made) => {
@@ -176,7 +176,12 @@ pub fn adopt(
     (next, given_up)
 }
 
-fn fit(keyset: &Keyset, handle: &KeyHandle, found: Option<DeviceKey>) -> Result<MadeKey, String> {
+fn fit(
+    keyset: &Keyset,
+    handle: &KeyHandle,
+    found: Option<DeviceKey>,
+    policy: &Policy,
+) -> Result<MadeKey, String> {
     let found = found.ok_or("the device shows no object of it")?;
     if !found.defects.is_empty() {
         return Err(found.defects.join("; "));
@@ -188,6 +193,10 @@ fn fit(keyset: &Keyset, handle: &KeyHandle, found: Option<DeviceKey>) -> Result<
     let intended = keyset.by_handle(handle).map(|key| key.algorithm);
     if intended.is_some_and(|algorithm| algorithm != made.jwk.algorithm()) {
         return Err("the device made a key of another algorithm".into());
+    }
+    // Of an algorithm that is not wanted any more the size is not known any more.
+    if made.jwk.algorithm() == policy.algorithm && made.jwk.rsa_bits() != policy.rsa_bits {
+        return Err("the device made an RSA key of another size".into());
     }
     if keyset.keys.iter().any(|key| key.kid() == Some(&made.kid)) {
         return Err("the device gave the same key twice".into());
@@ -226,4 +235,45 @@ pub fn prolong_stops(before: &Keyset, keyset: &Keyset, cx: Context<'_>) -> Optio
 #[must_use]
 pub fn restored(keyset: &Keyset) -> Keyset {
     keyset.succeed(keyset.clock.clone(), |next| next.phase = Phase::Restored)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mintwarden_worker::{Algorithm, algorithm::RsaBits, jwk::PublicJwk};
+
+    use super::*;
+    use crate::{
+        clock::{Clock as _, Timekeeper, Tolerance, UnixTime},
+        keyset::sim::{SimClock, issuer, policy},
+    };
+
+    #[test]
+    fn i1_an_rsa_key_of_another_size_than_asked_for_is_not_adopted() {
+        let clock = SimClock::new();
+        let second = Duration::from_secs(1);
+        let tolerance = Tolerance { skew: second, settle: second, gap: second };
+        let time = Timekeeper::start(None, clock.reading(), clock.boot_id(), tolerance);
+        let (now, clock) = (time.now(), time.checkpoint());
+        let handle = KeyHandle::new(vec![1; 16]);
+        let intent = Key::intended("a", handle.clone(), Algorithm::PS256, UnixTime(0));
+        let keyset = Keyset::new(issuer(), Phase::Published, second, clock.clone());
+        let jwk = PublicJwk::from_rsa(Algorithm::PS256, &[0xff; 256], &[1, 0, 1]).expect("a key");
+        let found = DeviceKey {
+            handle: handle.clone(),
+            issuer: Some(issuer()),
+            public: Some(jwk),
+            defects: vec![],
+            unproven: vec![],
+        };
+        let given_up = |rsa_bits| {
+            let asked = Policy { algorithm: Algorithm::PS256, rsa_bits, ..policy(&["a"]) };
+            let cx = Context { now: &now, clock: &clock, policy: &asked };
+            adopt(&intend(&keyset, intent.clone(), cx), &handle, Some(found.clone()), cx).1
+        };
+        assert_eq!(given_up(Some(RsaBits::B2048)), None);
+        let reason = given_up(Some(RsaBits::B3072)).expect("given up");
+        assert!(reason.contains("another size"), "{reason}");
+    }
 }

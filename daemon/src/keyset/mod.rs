@@ -15,6 +15,7 @@ pub mod change;
 mod document;
 pub mod live;
 pub mod outlook;
+mod pairs;
 pub mod plan;
 mod policy;
 #[cfg(test)]
@@ -27,5 +28,6 @@ pub use document::{
     Destruction, Key, KeyState, Keyset, Leftover, Lowering, MadeKey, Maturity, Phase, Signatures,
     Wish, WishedFor,
 };
+pub use pairs::Pairs;
 pub use policy::Policy;
 pub use view::View;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mintwarden_worker::Algorithm;
+use mintwarden_worker::{Algorithm, algorithm::RsaBits};
 
 use crate::config;
 
@@ -17,6 +17,8 @@ pub struct Policy {
     pub standbys: usize,
     /// The algorithm of new keys.
     pub algorithm: Algorithm,
+    /// The size of new RSA keys; absent for other algorithms.
+    pub rsa_bits: Option<RsaBits>,
     /// The age at which an active key is replaced.
     pub rotate_every: Duration,
     /// The age from which on an active key refuses to sign.
@@ -63,6 +65,7 @@ impl From<&config::Issuer> for Policy {
             lost_devices: issuer.lost_devices.clone(),
             standbys: issuer.standbys,
             algorithm: issuer.profile.key.algorithm(),
+            rsa_bits: issuer.profile.key.rsa_bits(),
             rotate_every: rotation.rotate_every,
             sign_until: rotation.sign_until,
             verifier_refresh: rotation.verifier_refresh,

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    KeyState, Phase, WishedFor,
+    KeyState, Pairs, Phase, WishedFor,
     act::{CustodianAct, Refusal},
     apply::{Answer, Call, Keeper, KeyOps, KeyOpsError, OrderError},
     live::{LiveIssuer, Report, Snapshot},
@@ -103,6 +103,7 @@ impl Steward {
     /// [`StoreError`] if the keyset cannot be read, or not taken over to the configuration's timing.
     pub async fn start<S, K>(
         issuer: Arc<LiveIssuer>,
+        pairs: Pairs,
         store: S,
         ops: Arc<K>,
         serving: Serving,
@@ -116,7 +117,7 @@ impl Steward {
             Box::new(move |keyset: &super::Keyset| issuer.show(keyset))
         };
         let (name, policy) = (issuer.config.name().clone(), issuer.policy().clone());
-        let keeper = Keeper::open(name, policy, store, SystemClock, show).await?;
+        let keeper = Keeper::open(name, policy, pairs, store, SystemClock, show).await?;
         let (messages, asked) = mpsc::channel(QUEUE);
         let calls = Calls::default();
         let (waiting, deferred) = (vec![], VecDeque::new());

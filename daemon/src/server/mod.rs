@@ -23,7 +23,7 @@ use crate::{
     config::{Config, ConfigError, EXIT_CONFIG},
     doctor::server::Examined,
     keyset::{
-        Keyset, Policy,
+        Keyset, Pairs, Policy,
         live::LiveIssuer,
         start,
         steward::{Serving, Steward},
@@ -222,14 +222,22 @@ async fn build(
     let store = Redb::open(&directory.join("keysets.redb"))?;
     let workers = Arc::new(Workers::new(&config.devices, &launcher));
     let mut issuers = BTreeMap::new();
+    let mut configured = Vec::new();
+    let pairs = Pairs::default();
     for issuer in &config.issuers {
         let live = Arc::new(LiveIssuer::new(issuer.clone()));
         if let Some(keyset) = store.load(issuer.name()).await? {
             fits(config, &keyset, live.policy())?;
+            pairs.note(&keyset);
         }
+        configured.push(live);
+    }
+    for live in configured {
+        let name = live.config.name().to_string();
         let (store, workers) = (store.clone(), Arc::clone(&workers));
-        let steward = Steward::start(Arc::clone(&live), store, workers, serving.clone()).await?;
-        issuers.insert(issuer.name().to_string(), (live, steward));
+        let (issuer, pairs) = (Arc::clone(&live), pairs.clone());
+        let steward = Steward::start(issuer, pairs, store, workers, serving.clone()).await?;
+        issuers.insert(name, (live, steward));
     }
     for device in &config.devices {
         let device = device.name.to_string();

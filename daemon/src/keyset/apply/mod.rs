@@ -12,13 +12,17 @@ use std::{
     time::Duration,
 };
 
-use mintwarden_worker::{IssuerName, device::KeyHandle};
+use mintwarden_worker::{
+    IssuerName,
+    device::{DeviceKey, KeyHandle},
+    jwk::PublicJwk,
+};
 
 pub use call::{Answer, Call, KeyOps, KeyOpsError, Readiness, What};
 use trouble::Troubles;
 
 use super::{
-    Key, Keyset, Phase, Policy, View,
+    Key, Keyset, Pairs, Phase, Policy, View,
     act::{self, CustodianAct, Refusal},
     alarm::{Alarm, alarms},
     change::{self, Context},
@@ -42,6 +46,7 @@ pub type Show = Box<dyn Fn(&Keyset) + Send>;
 pub struct Keeper<S, C> {
     issuer: IssuerName,
     policy: Policy,
+    pairs: Pairs,
     store: S,
     clock: C,
     show: Show,
@@ -81,6 +86,7 @@ impl<S: Store, C: Clock> Keeper<S, C> {
     pub async fn open(
         issuer: IssuerName,
         policy: Policy,
+        pairs: Pairs,
         store: S,
         clock: C,
         show: Show,
@@ -100,6 +106,7 @@ impl<S: Store, C: Clock> Keeper<S, C> {
         let mut keeper = Self {
             issuer,
             policy,
+            pairs,
             store,
             clock,
             show,
@@ -323,7 +330,10 @@ impl<S: Store, C: Clock> Keeper<S, C> {
 
     async fn take(&mut self, device: &str, answer: Answer) -> Result<(), StoreError> {
         match answer {
-            Answer::Key(handle, found) => {
+            Answer::Key(handle, mut found) => {
+                if let Some(found) = &mut found {
+                    self.claim(&handle, found);
+                }
                 if let Some(found) = &found {
                     self.view.made(device, found);
                 }
@@ -355,6 +365,20 @@ impl<S: Store, C: Clock> Keeper<S, C> {
                 }
                 self.swap(|keyset, cx| change::destroyed(keyset, &handle, !was_there, cx)).await
             }
+        }
+    }
+
+    /// A pair that another key has, of whichever issuer, has a defect: a token would verify as another
+    /// issuer's.
+    fn claim(&self, handle: &KeyHandle, found: &mut DeviceKey) {
+        let Some(public) = found.public.as_ref().filter(|_| found.defects.is_empty()) else {
+            return;
+        };
+        if let Err(other) = self.pairs.claim(&public.kid(), &self.issuer, handle) {
+            found.defects.push(format!(
+                "the device gave the same key twice: issuer {other} has it already; its random \
+                 generator may be broken"
+            ));
         }
     }
 
@@ -411,15 +435,23 @@ impl<S: Store, C: Clock> Keeper<S, C> {
         self.policy.devices.iter().find_map(|device| obstacle(keyset, device))
     }
 
+    /// Whether no other key is of the same pair: what verifies as two issuers' is not recovered.
+    fn is_its_own(&self, key: &DeviceKey) -> bool {
+        let kid = key.public.as_ref().map(PublicJwk::kid);
+        let claimed = kid.map(|kid| self.pairs.claim(&kid, &self.issuer, &key.handle));
+        claimed.is_none_or(|claimed| claimed.is_ok())
+    }
+
     async fn look_everywhere(
         &mut self,
         ops: &impl KeyOps,
-    ) -> Result<Vec<(String, Vec<mintwarden_worker::device::DeviceKey>)>, KeyOpsError> {
+    ) -> Result<Vec<(String, Vec<DeviceKey>)>, KeyOpsError> {
         let mut shown = Vec::new();
         for device in self.devices() {
-            let keys = ops.list(&device, &self.issuer).await?;
+            let mut keys = ops.list(&device, &self.issuer).await?;
             self.view.set_usable(&device, true);
             self.view.listed(&device, &keys);
+            keys.retain(|key| self.is_its_own(key));
             shown.push((device, keys));
         }
         Ok(shown)

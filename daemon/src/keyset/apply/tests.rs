@@ -7,7 +7,7 @@ use mintwarden_worker::device::KeyHandle;
 
 use super::fresh_handle;
 use crate::keyset::{
-    Destruction, Key, KeyState, Keyset, Phase,
+    Destruction, Key, KeyState, Keyset, Leftover, Phase,
     act::{CustodianAct, Fallback, Refusal},
     alarm::Alarm,
     apply::OrderError,
@@ -88,6 +88,29 @@ fn i1_a_pair_with_a_defect_is_never_adopted_and_attempts_are_bounded() {
     world.order(&CustodianAct::Init).expect("more attempts");
     world.run(seconds(5));
     assert_eq!(world.keyset().published().count(), 2);
+}
+
+#[test]
+fn i3_a_pair_that_another_issuer_has_is_never_adopted_not_even_when_it_is_settled() {
+    let kids = |world: &World| -> Vec<_> {
+        world.keyset().published().map(|(_, made)| made.kid.clone()).collect()
+    };
+    for mishap in [None, Some(Mishap::After)] {
+        // Every world's devices make the same keys: a broken random generator.
+        let first = World::initialised(policy(&["a"]));
+        let mut second = World::new(policy(&["a"]));
+        second.crash();
+        second.pairs = first.pairs.clone();
+        second.start();
+        second.devices.with("a", |sim| sim.mishap = mishap);
+        second.order(&CustodianAct::Init).expect("nothing was published");
+        second.run(seconds(50));
+        let keyset = second.keyset();
+        let twice = |left: &&Leftover| left.reason.contains("payments-tts has it already");
+        assert_eq!(keyset.leftovers.iter().filter(twice).count(), 2, "{:?}", keyset.leftovers);
+        assert_eq!(keyset.published().count(), 2);
+        assert!(kids(&second).iter().all(|kid| !kids(&first).contains(kid)), "{mishap:?}");
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub(super) fn policy(devices: &[&str]) -> Policy {
         lost_devices: vec![],
         standbys: 1,
         algorithm: Algorithm::ES256,
+        rsa_bits: None,
         rotate_every: seconds(300),
         sign_until: None,
         verifier_refresh: seconds(100),

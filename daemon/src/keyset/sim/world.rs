@@ -12,7 +12,7 @@ use mintwarden_worker::jwk::Kid;
 
 use super::{Devices, Memory, SimClock, issuer};
 use crate::keyset::{
-    Key, KeyState, Keyset, Phase, Policy, WishedFor,
+    Key, KeyState, Keyset, Pairs, Phase, Policy, WishedFor,
     act::CustodianAct,
     alarm::past_sign_until,
     apply::{Call, Keeper, OrderError},
@@ -59,6 +59,8 @@ pub(in crate::keyset) struct World {
     pub(in crate::keyset) devices: Devices,
     pub(in crate::keyset) store: Memory,
     pub(in crate::keyset) policy: Policy,
+    /// Of all issuers of the server.
+    pub(in crate::keyset) pairs: Pairs,
     keeper: Option<Keeper<Memory, SimClock>>,
     /// What requests see.
     shown: Arc<Mutex<Option<Keyset>>>,
@@ -139,6 +141,7 @@ impl World {
             store,
             refresh: vec![(0, policy.verifier_refresh)],
             policy,
+            pairs: Pairs::default(),
             keeper: None,
             shown: Arc::default(),
             calls: vec![],
@@ -179,7 +182,8 @@ impl World {
             *shown.lock().expect("unpoisoned") = Some(keyset.clone());
         });
         let (store, clock) = (self.store.clone(), self.clock.clone());
-        let opened = now(Keeper::open(issuer(), self.policy.clone(), store, clock, show));
+        let (policy, pairs) = (self.policy.clone(), self.pairs.clone());
+        let opened = now(Keeper::open(issuer(), policy, pairs, store, clock, show));
         self.keeper = opened.ok();
         if let Some(keeper) = &mut self.keeper {
             keeper.tick(true, &self.devices);

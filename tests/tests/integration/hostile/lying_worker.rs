@@ -18,6 +18,7 @@ use mintwarden::{
     config::Config,
     identity::Caller,
     keyset::{
+        Pairs,
         act::CustodianAct,
         live::LiveIssuer,
         steward::{Serving, Steward},
@@ -181,7 +182,9 @@ impl Server {
         };
         let working = this.attach(truth());
         let (issuer, workers) = (Arc::clone(&this.issuer), Arc::clone(&this.workers));
-        let steward = Steward::start(issuer, store, workers, Serving::default()).await.unwrap();
+        let steward = Steward::start(issuer, Pairs::default(), store, workers, Serving::default())
+            .await
+            .unwrap();
         steward.order(CustodianAct::Init, "a test").await.unwrap();
         this.detach(working).await;
         this
