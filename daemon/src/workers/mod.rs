@@ -33,7 +33,7 @@ pub use reason::{Fault, Reason, cause};
 pub use state::{Said, State};
 pub use suspects::Suspects;
 
-use self::ready::Lease;
+use self::{pulse::Patience, ready::Lease};
 use crate::{
     admission::Permit,
     clock::Deadline,
@@ -332,9 +332,8 @@ impl Worker {
         let socket = tokio::net::UnixStream::from_std(socket)?;
         let worker = Arc::clone(self);
         tokio::spawn(async move {
-            let end =
-                wire::serve(socket, start, &worker.device, worker.call_timeout, &worker.state)
-                    .await;
+            let patience = Patience { call: worker.call_timeout, turn: KEY_OPERATION };
+            let end = wire::serve(socket, start, &worker.device, patience, &worker.state).await;
             worker.launcher.discard(&worker.device, start, end == wire::End::Silent);
         });
         Ok(())

@@ -28,8 +28,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{pulse, state::Shared, words};
-use crate::{admission::Permit, clock::Deadline};
+use super::{
+    pulse::{self, Patience},
+    state::Shared,
+    words,
+};
+use crate::{
+    admission::Permit,
+    clock::{self, Deadline},
+};
 
 /// How long a device may take from the start of its worker to its login.
 const HELLO: Duration = Duration::from_secs(120);
@@ -74,6 +81,7 @@ type Open = Option<HashMap<u64, Waiting>>;
 struct Waiting {
     answer: oneshot::Sender<Answer>,
     pulse: bool,
+    deadline: Deadline,
     /// Held until the worker is done with the request, even if the caller is long gone: what is
     /// admitted is what the worker really has to do (I9).
     _permit: Option<Arc<Permit>>,
@@ -99,7 +107,7 @@ impl Wire {
         let (answer, answered) = oneshot::channel();
         let pulse = matches!(ask, Ask::Pulse(_));
         let frame = encode(&ToWorker { id, ask: Some(ask) });
-        let waiting = Waiting { answer, pulse, _permit: permit };
+        let waiting = Waiting { answer, pulse, deadline, _permit: permit };
         self.open().as_mut().ok_or(Lost::Wire)?.insert(id, waiting);
         self.frames.send(frame).map_err(|_| Lost::Wire)?;
         match tokio::time::timeout_at(deadline.instant().into(), answered).await {
@@ -112,6 +120,15 @@ impl Wire {
     pub(super) fn is_busy(&self) -> bool {
         let open = self.open();
         open.as_ref().is_some_and(|open| open.values().any(|waiting| !waiting.pulse))
+    }
+
+    /// Whether a request has been without an answer for `patience` since its deadline. What it holds
+    /// (I9), the end of the wire gives back.
+    pub(super) fn is_owing(&self, patience: Duration) -> bool {
+        let over = |waiting: &Waiting| {
+            clock::monotonic().saturating_duration_since(waiting.deadline.instant()) >= patience
+        };
+        self.open().as_ref().is_some_and(|open| open.values().any(over))
     }
 
     pub(super) fn is_stalled(&self) -> bool {
@@ -157,7 +174,7 @@ pub(super) async fn serve(
     socket: UnixStream,
     start: u64,
     device: &str,
-    call_timeout: Duration,
+    patience: Patience,
     state: &Shared,
 ) -> End {
     let (read, write) = socket.into_split();
@@ -178,7 +195,7 @@ pub(super) async fn serve(
     let writer = tokio::spawn(write_all(write, outgoing));
     let (end, ended) = tokio::select! {
         ended = read_all(read, &wire, device, state) => (End::Ordinary, ended),
-        silent = pulse::watch_over(&wire, call_timeout) => {
+        silent = pulse::watch_over(&wire, patience) => {
             state.failed(&wire, "WORKER_SILENT", silent.into());
             (End::Silent, silent)
         }
