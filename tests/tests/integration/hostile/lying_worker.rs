@@ -55,6 +55,10 @@ name = "payments-tts"
 iss = "https://tts.trust-domain.example"
 devices = ["hsm-a"]
 audience = ["trust-domain.example"]
+[[grant]]
+role = "signer"
+to = ["unix:uid=0"]
+issuers = ["payments-tts"]
 "#;
 
 /// A key such as a device would have.
