@@ -30,11 +30,12 @@ readonly programs=$CARGO_TARGET_DIR/$(rustc -vV | sed -n 's/^host: //p')/release
 fixed=()
 if in_ci; then fixed=(-seed=1); fi
 
+# Roomy limits: redb allocates by what a damaged header says, 2 GiB for one wrong byte, before it refuses.
 run() {
     local target=$1 corpus=$fuzz_dir/corpus/$1 findings=$fuzz_dir/findings/$1/ log=$fuzz_dir/$1.log
     mkdir -p "$corpus" "$findings"
     "$programs/$target" "$corpus" "tests/fuzz/seeds/$target" \
-        "${fixed[@]}" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=65536 \
+        "${fixed[@]}" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=8192 -max_len=65536 \
         -artifact_prefix="$findings" -print_final_stats=1 >"$log" 2>&1 || {
         tail -60 "$log" >&2
         die "$target: an input was found for which it does not hold: see $findings"
