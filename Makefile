@@ -37,7 +37,7 @@ advisories: ## known vulnerabilities in dependencies (fetches the advisory datab
 
 image: ## a container image of a release build; BASE=image starts from that one
 	@scripts/setup.sh build
-	@cargo build --release --locked --no-default-features -p mintwarden -p mintwarden-pkcs11 -p mintwardenctl
+	@cargo build --release --locked --no-default-features -p mintwarden -p mintwarden-pkcs11 -p mintwarden-tpm -p mintwardenctl
 	@TAG=$${TAG:-mintwarden:$$(git describe --always --dirty)} scripts/image.sh release
 
 trial: ## demo and test from a clean clone in a minimal Debian root; ROOT=directory, needs root

@@ -14,7 +14,7 @@ cd "$repo"
 readonly seconds=${1:-60}
 shift || true
 targets=("$@")
-((${#targets[@]})) || targets=(claims identity configuration to_worker from_worker keyset store)
+((${#targets[@]})) || targets=(claims identity configuration evidence to_worker from_worker keyset store)
 
 scripts/setup.sh build fuzz
 

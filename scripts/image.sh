@@ -5,14 +5,14 @@
 #   scripts/image.sh [PROFILE_DIRECTORY]     default: debug, in cargo's target directory
 #
 #   BASE=image   start from that image; default: one that debootstrap makes here, so that no registry
-#                is needed. It has this machine's Debian suite (the binaries need its C library) and
-#                SoftHSM2, and is made once: for tests, since it gets no security updates.
+#                is needed. It has this machine's Debian suite (the binaries need its C library),
+#                SoftHSM2, libtss2 and swtpm, and is made once: for tests, since it gets no security updates.
 #   TAG=name     default: mintwarden-test:HASH, made again only when something in it changed
 
 . "$(dirname "$0")/lib.sh"
 
-readonly programs=(mintwarden mintwarden-pkcs11 mintwardenctl)
-readonly base_packages=softhsm2
+readonly programs=(mintwarden mintwarden-pkcs11 mintwarden-tpm mintwardenctl)
+readonly base_packages=softhsm2,swtpm,libtss2-esys-3.0.2-0,libtss2-tctildr0,libtss2-tcti-device0,libtss2-tcti-swtpm0
 
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT

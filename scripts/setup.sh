@@ -3,9 +3,9 @@
 #
 #   scripts/setup.sh NEED...
 #
-#   build       compile the workspace: C compiler, protoc and its well-known types
-#   run         a PKCS#11 token to sign with: SoftHSM2
-#   test        the test runner cargo-nextest
+#   build       compile the workspace: C compiler, protoc and its well-known types, libtss2
+#   run         devices to sign with: SoftHSM2, swtpm
+#   test        the test runner cargo-nextest, tpm2-tools
 #   python      what the Python example needs, in target/python: Python 3 and packages from PyPI
 #   container   make images without a registry: debootstrap
 #   fuzz        libFuzzer: cargo-fuzz, a C++ compiler
@@ -31,13 +31,24 @@ need_build() {
     have protoc || wants protobuf-compiler
     # google/protobuf/*.proto; protobuf-compiler only recommends it.
     [[ -e /usr/include/google/protobuf/timestamp.proto ]] || wants libprotobuf-dev
+    # The worker for TPMs; it opens the way to the TPM (libtss2-tcti-*) when it runs.
+    [[ -e /usr/include/tss2/tss2_esys.h ]] || wants libtss2-dev
+    have pkg-config || wants pkg-config
 }
 
 need_run() {
     have softhsm2-util || wants softhsm2
+    have swtpm || wants swtpm
 }
 
 need_test() {
+    # A TPM with a manufacturer's certificates; swtpm-tools brings gnutls-bin along.
+    have swtpm_setup || wants swtpm-tools
+    # What a TPM says to others than us.
+    have tpm2_getcap || wants tpm2-tools
+}
+
+test_runner() {
     tool nextest "$NEXTEST" --no-default-features --features default-no-update
 }
 
@@ -122,12 +133,13 @@ for need; do
 done
 # Debian's packages first, all in one go; programs built from source after them.
 for need in "$@"; do
-    case $need in build | run | python | container | fuzz) "need_$need" ;; esac
+    case $need in build | run | test | python | container | fuzz) "need_$need" ;; esac
 done
 install_packages
 for need in "$@"; do
     case $need in
-        test | ci) "need_$need" ;;
+        test) test_runner ;;
+        ci) need_ci ;;
         python) virtual_environment ;;
         fuzz) tool fuzz "$FUZZ" ;;
     esac

@@ -20,6 +20,7 @@ fn request() -> ToWorker {
             handle: Bytes::from_static(&[7; 16]),
             claims: (0..BATCH as u64).map(|n| trade(n).to_json()).collect(),
             within_ms: 1000,
+            caller: 0,
         })),
     }
 }
@@ -44,6 +45,8 @@ fn answer() -> FromWorker {
             protected_header: "h".repeat(120),
             items: vec![item; BATCH],
             queued_us: 100,
+            device_us: 10_000,
+            sessions_busy: 4,
         })),
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! - [`run`](mod@run): the order of the measurements; [`report`]: what they say about the budget;
 //!   [`table`]: the same for people; [`profile`]: one load alone, for a profiler to look at;
-//!   [`tts`]: a service in front of it.
+//!   [`tts`]: a service in front of it; [`network_hsm`]: a device that takes its time; [`tpm`]: a TPM in
+//!   the place of the PKCS#11 token.
 //! - [`raw`]: the baseline, a process of its own with a PKCS#11 token of its own; [`load`]: the load
 //!   generator, through the client library; [`start`]: start to first signature.
 //! - [`cpu`] and [`memory`]: what the appliance takes.
@@ -19,6 +20,7 @@ pub mod cpu;
 pub mod error;
 pub mod load;
 pub mod memory;
+pub mod network_hsm;
 pub mod options;
 pub mod profile;
 pub mod programs;
@@ -28,4 +30,5 @@ pub mod run;
 pub mod start;
 pub mod statistics;
 pub mod table;
+pub mod tpm;
 pub mod tts;

@@ -10,13 +10,14 @@ use std::{
 use clap::Parser as _;
 use mintwarden_benches::{
     error::{BenchError, system},
+    network_hsm,
     options::{Options, Role},
     profile,
     raw::child,
     report::Report,
     run::{self, Findings},
     table::Text,
-    tts,
+    tpm, tts,
 };
 use serde::Serialize;
 
@@ -26,6 +27,9 @@ fn main() -> ExitCode {
         Some(Role::Raw(arguments)) => child::serve(arguments),
         Some(Role::Profile(arguments)) => wait(profile::run(arguments)),
         Some(Role::Tts(arguments)) => wait(tts::run(arguments)),
+        Some(Role::NetworkHsm(arguments)) => wait(network_hsm::run(arguments)),
+        Some(Role::Tpm(arguments)) => wait(tpm::run(arguments)),
+        Some(Role::TpmRaw(arguments)) => tpm::raw::serve(arguments),
         None => measure(&options),
     };
     match outcome {

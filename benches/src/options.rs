@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 
-use crate::{profile, raw::child, tts};
+use crate::{network_hsm, profile, raw::child, tpm, tts};
 
 /// Measures the appliance beside raw loops on the same kind of device, and prints the budget.
 #[derive(Debug, Parser)]
@@ -38,6 +38,13 @@ pub enum Role {
     Profile(profile::Arguments),
     /// Concurrent exchanges at the example TTS, beside the appliance alone.
     Tts(tts::Arguments),
+    /// An emulated network HSM, beside a raw loop on the same; then with calls that hang.
+    NetworkHsm(network_hsm::Arguments),
+    /// A TPM (swtpm), beside a raw loop on the same one; also slowed down.
+    Tpm(tpm::Arguments),
+    /// The raw loop on a TPM; started by this program, never by hand.
+    #[command(hide = true)]
+    TpmRaw(tpm::raw::Arguments),
 }
 
 /// How long things are measured.

@@ -14,7 +14,8 @@ pub fn make() -> Result<(), BenchError> {
     let Some(cargo) = env::var_os("CARGO") else { return Ok(()) };
     let mut command = Command::new(Path::new(&cargo));
     command.args(["build", "--locked", "--bins", "-p", "mintwarden", "-p", "mintwarden-pkcs11"]);
-    command.args(["-p", "mintwarden-client", "--example", "tts"]);
+    command.args(["-p", "mintwarden-tpm", "-p", "mintwarden-client", "--example", "tts"]);
+    command.args(["-p", "faulty-pkcs11", "--lib"]);
     // Built already; but with it dependencies get the same features, and are not built twice.
     command.args(["-p", "mintwarden-benches"]);
     command.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));

@@ -46,7 +46,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-fn table(headings: &[&str]) -> Table {
+pub(crate) fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(headings.iter().copied());
     for column in table.column_iter_mut().skip(1) {
@@ -55,7 +55,7 @@ fn table(headings: &[&str]) -> Table {
     table
 }
 
-fn trimmed(table: &Table) -> String {
+pub(crate) fn trimmed(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 

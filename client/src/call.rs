@@ -132,7 +132,7 @@ impl Caller {
                 Err(error) => error,
             };
             let wait = self.blame(call, &lease, &error, progress.attempts);
-            if !call.repeatable {
+            if !call.repeatable || self.is_in_vain(call, &lease, &error, &progress) {
                 return Err(error);
             }
             self.may_repeat(&error, progress.attempts, wait, call.deadline)?;
@@ -150,6 +150,19 @@ impl Caller {
                 time::sleep(wait).await;
             }
         }
+    }
+
+    /// Whether there is no point in trying again what its appliance cannot do by the deadline: later is
+    /// too late as well. Another endpoint is asked once.
+    fn is_in_vain(
+        &self,
+        call: &Call<'_>,
+        lease: &Lease,
+        error: &Error,
+        progress: &Progress,
+    ) -> bool {
+        let has_other = || self.pool.has_other(self.route(call), lease.endpoint, clock::now());
+        error.fits().is_some() && (progress.failed_at.is_some() || !has_other())
     }
 
     /// Whether what has failed with `error` may be tried again after `wait`; takes that from the
@@ -348,11 +361,14 @@ fn blame(error: &Error) -> Blame {
         Error::Refused(refusal) if refusal.code == Code::Unavailable => {
             Blame::Appliance { retry_after }
         }
+        // Asked elsewhere, if at all: nothing is gained by waiting.
+        _ if error.fits().is_some() => Blame::Nobody { retry_after: Duration::ZERO },
         _ => Blame::Nobody { retry_after },
     }
 }
 
 /// Being late is the caller's to act on: more of the same makes it worse.
 fn is_worth_repeating(error: &Error) -> bool {
-    matches!(error, Error::Refused(_) | Error::Transport(_)) && error.is_retryable()
+    matches!(error, Error::Refused(_) | Error::Transport(_))
+        && (error.is_retryable() || error.fits().is_some())
 }

@@ -109,6 +109,15 @@ impl Error {
         }
     }
 
+    /// How many payloads of a batch would have been signed by the deadline, if it was refused because all
+    /// of them would not.
+    pub(crate) fn fits(&self) -> Option<usize> {
+        match self {
+            Self::Refused(refusal) => refusal.fits,
+            _ => None,
+        }
+    }
+
     /// The claim, or the field of the request, that the appliance refused, e.g. `exp`.
     pub fn claim(&self) -> Option<&str> {
         self.refusal()?.claim.as_deref()
@@ -151,6 +160,9 @@ pub struct Refusal {
     pub message: String,
     /// When to come back, if the appliance said so.
     pub retry_after: Option<Duration>,
+    /// With the reason `DEVICE_TOO_SLOW`: how many payloads the appliance could have signed in the time
+    /// that it was given.
+    pub fits: Option<usize>,
     /// The claim, or the field of the request, at fault.
     pub claim: Option<String>,
     /// The rule it broke, e.g. `lifetime`.
@@ -326,6 +338,7 @@ pub(crate) mod tests {
             reason: "DEVICE_DOWN".into(),
             message: String::new(),
             retry_after,
+            fits: None,
             claim: None,
             rule: None,
             retryable: true,

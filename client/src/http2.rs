@@ -126,7 +126,9 @@ impl Service<Request<Body>> for Connection {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Broken>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.requests.poll_ready(cx).map_err(Broken::from)
+        // Generated stubs turn an error from here into a text, as if the appliance had said it. `call` meets
+        // the same one, and its callers see what it is: the connection's.
+        self.requests.poll_ready(cx).map(|_| Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
@@ -203,5 +205,29 @@ impl http_body::Body for Answer {
 
     fn is_end_stream(&self) -> bool {
         self.stream.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mintwarden_proto::v1::{SignRequest, signing_service_client::SigningServiceClient};
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::{Error, status};
+
+    #[tokio::test]
+    async fn a_connection_that_broke_before_a_call_is_to_blame_for_it() {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let (requests, connection) = client::handshake::<_>(ours).await.expect("begun");
+        // No frame of HTTP/2.
+        theirs.write_all(&[0xff; 9]).await.expect("written");
+        connection.await.expect_err("the connection ends");
+        let connection = Connection { requests, scheme: None, authority: None };
+        let mut signing = SigningServiceClient::new(connection);
+        let failed = signing.sign(SignRequest::default()).await.expect_err("broken");
+        let error = status::to_error(failed, &"an appliance".into());
+        assert!(matches!(error, Error::Transport(_)), "{error:?}");
+        assert!(error.is_retryable(), "{error:?}");
     }
 }

@@ -228,7 +228,25 @@ impl Driver {
         let (claims, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.claims, waiting.answer)).unzip();
         let deadline = latest.unwrap_or_else(clock::now);
-        let response = self.joiner.send(claims, deadline).await;
+        let response = self.joiner.send(claims.clone(), deadline).await;
+        // They were joined here: that they are too many together is no caller's fault. What fits goes out
+        // once more, without the rest.
+        if let Err(error) = &response
+            && let Some(fits @ 1..) = error.fits()
+            && fits < answers.len()
+        {
+            let mut answers = answers;
+            for answer in answers.split_off(fits) {
+                let _ = answer.send(Err(Failure::Batch(error.clone())));
+            }
+            let response = self.joiner.send(claims[..fits].to_vec(), deadline).await;
+            return Self::answer(answers, response);
+        }
+        Self::answer(answers, response);
+    }
+
+    /// Hands out the answers of a batch.
+    fn answer(answers: Vec<oneshot::Sender<Outcome>>, response: Result<SignBatchResponse, Error>) {
         // An answer that nobody waits for any more is no error.
         match response.and_then(|response| results(response, answers.len())) {
             Ok(results) => iter::zip(answers, results).for_each(|(answer, result)| {

@@ -13,6 +13,8 @@ use crate::{
 
 /// The reason of a batch whose key was replaced between signing and release: sign again.
 const KEY_CHANGED: &str = "KEY_CHANGED";
+/// The reason of a batch that the appliance could not sign by its deadline.
+const DEVICE_TOO_SLOW: &str = "DEVICE_TOO_SLOW";
 
 /// What a failed call means.
 pub(crate) fn to_error(status: Status, endpoint: &Arc<str>) -> Error {
@@ -33,6 +35,8 @@ pub(crate) fn to_error(status: Status, endpoint: &Arc<str>) -> Error {
         code: status.code(),
         message: status.message().to_owned(),
         retry_after,
+        fits: (reason == DEVICE_TOO_SLOW)
+            .then(|| named("fits").and_then(|fits| fits.parse().ok()).unwrap_or_default()),
         claim: named("claim"),
         rule: named("rule"),
         retryable,
@@ -50,6 +54,7 @@ pub(crate) fn from_item(error: v1::ItemError) -> Error {
         reason,
         message: error.message,
         retry_after: None,
+        fits: None,
         claim: some(&error.claim),
         rule: some(&error.rule),
         retryable: error.retryable,
@@ -118,6 +123,23 @@ mod tests {
         let error = read(Status::with_error_details(Code::Unavailable, "restarting", details));
         assert!(error.is_retryable());
         assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_device_that_is_too_slow_says_what_fits_and_only_of_some_it_helps_to_wait() {
+        let slow = |fits: Option<&str>, retry| {
+            let metadata = fits.map(|fits| ("fits".to_owned(), fits.to_owned()));
+            let metadata = HashMap::from_iter(metadata);
+            let mut details =
+                ErrorDetails::with_error_info(DEVICE_TOO_SLOW, ERROR_DOMAIN, metadata);
+            details.set_retry_info(retry);
+            read(Status::with_error_details(Code::ResourceExhausted, "", details))
+        };
+        let alone = slow(Some("24"), None);
+        assert_eq!((alone.fits(), alone.is_retryable()), (Some(24), false));
+        let behind = slow(Some("0"), Some(Duration::from_secs(2)));
+        assert_eq!((behind.fits(), behind.is_retryable()), (Some(0), true));
+        assert_eq!(slow(None, None).fits(), Some(0), "it is told by its reason");
     }
 
     #[test]

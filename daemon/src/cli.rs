@@ -45,7 +45,7 @@ enum Command {
     /// Examine an appliance, running or stopped: what is wrong, and what to do. Exits with 0 only
     /// without a fault.
     Doctor(doctor::Arguments),
-    /// A throw-away appliance on a SoftHSM2 token, with CA and certificates; cleans up after itself.
+    /// A throw-away appliance on a SoftHSM2 token or a swtpm, with CA and certificates; cleans up after itself.
     #[cfg(feature = "dev")]
     Dev(crate::dev::Arguments),
 }
@@ -65,7 +65,8 @@ pub fn run() -> ExitCode {
         Some(Command::Dev(dev)) => crate::dev::run(dev),
         None if arguments.check => check(&arguments.config),
         None => launcher::run(&launcher::Options {
-            config: arguments.config,
+            // Server and workers have another working directory.
+            config: std::path::absolute(&arguments.config).unwrap_or(arguments.config),
             addresses: arguments.addresses,
             die_with_parent: arguments.die_with_parent,
         }),

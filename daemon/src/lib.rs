@@ -20,6 +20,7 @@ pub mod keyset;
 pub mod launcher;
 pub mod listen;
 pub mod readiness;
+pub mod record;
 pub mod server;
 pub mod signer;
 pub mod store;

@@ -23,10 +23,10 @@ use crate::{
     identity::Caller,
     keyset::{
         Key, MadeKey,
-        live::{LiveIssuer, Snapshot},
+        live::{Idle, LiveIssuer, Snapshot},
     },
     telemetry::metrics::Metrics,
-    workers::{Ready, Reason, SignedOnWire, State, WorkerError, Workers},
+    workers::{Effort, Ready, Reason, SignedOnWire, State, TooSlow, WorkerError, Workers},
 };
 
 /// Bound on the name of a claim in a refusal, bytes; the sentence around it may be as long again.
@@ -83,6 +83,9 @@ pub enum SignError {
     /// Time was over.
     #[error("the deadline passed")]
     Deadline,
+    /// None of the issuer's devices would have signed it by its deadline.
+    #[error("the deadline is too short: {0}")]
+    TooSlow(TooSlow),
     /// None of the issuer's devices is usable now.
     #[error("no device of the issuer is usable: {0}")]
     Unavailable(Reason),
@@ -170,23 +173,27 @@ impl Signer {
         let worker = self.workers.get(&key.device);
         let worker = worker.ok_or_else(|| Setback::Refused(no_device()))?;
         account.taken_to(&key.device);
-        let SignedOnWire { signed, source } =
-            worker.sign(&ask(batch, key), permit, batch.deadline, others).await?;
+        let SignedOnWire { signed, source } = worker
+            .sign(&ask(batch, key), (&made.jwk).into(), permit, batch.deadline, others)
+            .await?;
         account.signed(Duration::from_micros(signed.queued_us));
+        let effort = Effort::from(&signed);
         let verified = verify(signed, made, &batch.claims).await;
         account.verified();
         match verified {
             Ok(verified) => {
-                if verified.signed_any() {
+                let signatures = verified.signatures();
+                if signatures > 0 {
                     source.proved();
-                    self.workers.suspects().right(&made.kid, source.start());
+                    source.learn(signatures, effort);
+                    batch.issuer.signed_right(&made.kid, source.start());
                 }
                 Ok(verified)
             }
             Err(SignError::Untrue(why)) => {
                 source.distrust(why);
-                let verdict = self.workers.suspects().wrong(&made.kid, &key.device, source.start());
                 let (device, kid) = (&key.device, &made.kid);
+                let verdict = batch.issuer.signed_wrong(device, kid, source.start());
                 tracing::error!(device, %kid, why, ?verdict, "an answer of the device is wrong");
                 Err(Setback::Untrue(SignError::Untrue(why)))
             }
@@ -204,11 +211,14 @@ impl Signer {
     ) -> Result<(&'a Key, &'a MadeKey), SignError> {
         let mut second = None;
         let mut last = None;
-        for (device, active) in self.candidates(issuer, snapshot, attempts) {
-            if self.workers.suspects().is_suspended(&active.1.kid) {
-                last = Some(Reason::new("KEY_SUSPENDED", SUSPENDED).needs_an_operator());
-                continue;
-            }
+        for (device, active) in candidates(issuer, snapshot, attempts) {
+            let active = match active {
+                Ok(active) => active,
+                Err(idle) => {
+                    last = unavailable(idle).or(last);
+                    continue;
+                }
+            };
             match self.workers.get(device).map(|worker| worker.state()) {
                 Some(State::Ready(ready)) if fits(&ready, active.0) => return Ok(active),
                 // A key that was not there may be now: the worker looks before it refuses.
@@ -225,17 +235,6 @@ impl Signer {
         }
     }
 
-    /// The issuer's active keys in devices that may be asked, in the issuer's order.
-    fn candidates<'i, 'a: 'i>(
-        &'i self,
-        issuer: &'i LiveIssuer,
-        snapshot: &'a Snapshot,
-        attempts: &'i Attempts,
-    ) -> impl Iterator<Item = (&'i str, (&'a Key, &'a MadeKey))> {
-        let devices = issuer.signing_devices(snapshot).filter(|device| attempts.allow(device));
-        devices.filter_map(|device| Some((device.as_str(), issuer.signs(snapshot, device)?)))
-    }
-
     /// Whether another device than the key's would take the batch at once.
     fn other_takes_it(
         &self,
@@ -244,25 +243,38 @@ impl Signer {
         key: &Key,
         attempts: &Attempts,
     ) -> bool {
-        let mut others = self.candidates(issuer, snapshot, attempts);
-        others.any(|(device, (other, made))| {
+        let mut others = candidates(issuer, snapshot, attempts);
+        others.any(|(device, active)| {
+            let Ok((other, _)) = active else { return false };
             device != key.device
-                && !self.workers.suspects().is_suspended(&made.kid)
                 && match self.workers.get(device).map(|worker| worker.state()) {
                     Some(State::Ready(ready)) => fits(&ready, other),
                     _ => false,
                 }
         })
     }
-
-    /// Keys that are suspended because they signed wrong, among these: `kid` and device.
-    #[must_use]
-    pub fn suspended<'a>(&self, kids: impl Iterator<Item = &'a Kid>) -> Vec<(String, String)> {
-        self.workers.suspects().suspended(kids)
-    }
 }
 
-const SUSPENDED: &str = "its signatures did not verify, by two worker processes in a row";
+/// The devices that may be asked, in the issuer's order, with the key that signs there or why there is
+/// none.
+fn candidates<'i, 'a: 'i>(
+    issuer: &'i LiveIssuer,
+    snapshot: &'a Snapshot,
+    attempts: &'i Attempts,
+) -> impl Iterator<Item = (&'i str, Result<(&'a Key, &'a MadeKey), Idle>)> {
+    let devices = issuer.signing_devices(snapshot).filter(|device| attempts.allow(device));
+    devices.map(|device| (device.as_str(), issuer.signs(snapshot, device)))
+}
+
+/// Why a device without a key that may sign is of no use; `None` where it has nothing to do with it.
+fn unavailable(idle: Idle) -> Option<Reason> {
+    let detail = match idle {
+        Idle::NoActiveKey => return None,
+        Idle::Suspended => "the key is suspended until a custodian resumes it",
+        Idle::PastSignUntil => "the key has reached sign_until",
+    };
+    Some(Reason::new(idle.reason(), detail).needs_a_custodian())
+}
 
 /// Whether the worker would sign with the key at once.
 fn fits(ready: &Ready, key: &Key) -> bool {
@@ -279,7 +291,9 @@ fn ask(batch: &Batch, key: &Key) -> Sign {
         issuer: batch.issuer.config.name().to_string(),
         handle: Bytes::copy_from_slice(key.handle.as_bytes()),
         claims: batch.claims.clone(),
-        within_ms: 0, // set for each wire
+        // Set for each wire.
+        within_ms: 0,
+        caller: 0,
     }
 }
 
@@ -289,9 +303,10 @@ struct Verified {
 }
 
 impl Verified {
-    /// Whether there was a signature to verify.
-    fn signed_any(&self) -> bool {
-        self.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Signature(_)))
+    /// How many signatures there were to verify.
+    fn signatures(&self) -> usize {
+        let outcomes = self.outcomes.iter();
+        outcomes.filter(|outcome| matches!(outcome, Outcome::Signature(_))).count()
     }
 }
 
@@ -379,6 +394,7 @@ impl From<WorkerError> for SignError {
             WorkerError::Refused(reason) if reason.reason == OVERLOADED => {
                 Self::Inadmissible(Inadmissible::overloaded())
             }
+            WorkerError::TooSlow(slow) => Self::TooSlow(slow),
             WorkerError::Unavailable(reason)
             | WorkerError::Refused(reason)
             | WorkerError::Lost(reason) => Self::Unavailable(reason),
@@ -391,13 +407,14 @@ impl From<WorkerError> for SignError {
 
 impl SignError {
     /// All stable reasons.
-    pub const REASONS: [&'static str; 9] = [
+    pub const REASONS: [&'static str; 10] = [
         "NOT_INITIALISED",
         "BATCH_EMPTY",
         "TOO_MANY_ITEMS",
         "TOO_MANY_BYTES",
         "OVERLOADED",
         "DEADLINE_EXCEEDED",
+        "DEVICE_TOO_SLOW",
         "DEVICE_UNAVAILABLE",
         "KEY_CHANGED",
         "DEVICE_FAULT",
@@ -413,6 +430,7 @@ impl SignError {
             Self::Inadmissible(Inadmissible::TooManyBytes(_)) => "TOO_MANY_BYTES",
             Self::Inadmissible(Inadmissible::Overloaded { .. }) => "OVERLOADED",
             Self::Deadline => "DEADLINE_EXCEEDED",
+            Self::TooSlow(_) => "DEVICE_TOO_SLOW",
             Self::Unavailable(_) => "DEVICE_UNAVAILABLE",
             Self::KeyChanged => "KEY_CHANGED",
             Self::Untrue(_) => "DEVICE_FAULT",
@@ -434,6 +452,7 @@ mod tests {
             Inadmissible::TooManyBytes(1).into(),
             Inadmissible::overloaded().into(),
             SignError::Deadline,
+            SignError::TooSlow(TooSlow { takes: Duration::ZERO, retry_after: None, fits: 0 }),
             SignError::Unavailable(reason),
             SignError::KeyChanged,
             SignError::Untrue("x"),

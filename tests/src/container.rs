@@ -1,5 +1,5 @@
-//! An appliance in a container: image, users and volume as in production, SoftHSM2 in the place of
-//! the HSM, driven from outside.
+//! An appliance in a container: image, users and volume as in production, driven from outside. SoftHSM2 in the
+//! place of the HSM, or a swtpm in a container of its own in that of the TPM.
 
 use std::{env, net::SocketAddr, process::Command};
 
@@ -12,17 +12,28 @@ use testcontainers::{
 };
 
 use crate::{
-    DEVICE, ISS, ISSUER, Identity, PATIENCE, Pki, TRUST_DOMAIN, Verifier, channel, pki::spiffe,
+    DEVICE, ISS, ISSUER, Identity, PATIENCE, Pki, TPM, TRUST_DOMAIN, Verifier, channel, pki::spiffe,
 };
 
 const GRPC: u16 = 7443;
 const JWKS: u16 = 7480;
+/// Where the swtpm serves commands; its control channel is at the next port.
+const SWTPM: u16 = 2321;
 const STATE: &str = "/var/lib/mintwarden";
 /// How long it may take to end after SIGTERM, seconds: longer than the appliance gives itself.
 const STOP_LIMIT: i32 = 20;
 
+/// Makes a device secret on the volume, as the worker's user and seen by nobody else.
+const MAKE_SECRET: &str = r#"
+set -eu
+umask 077
+install -d -m 0700 /var/lib/mintwarden/tpm
+od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >/var/lib/mintwarden/tpm/secret
+chown -R mintwarden-worker:mintwarden-worker /var/lib/mintwarden/tpm
+"#;
+
 /// Makes a PKCS#11 token on the volume, as the worker's user and with a PIN that nobody else sees.
-const PROVISION: &str = r#"
+const MAKE_TOKEN: &str = r#"
 set -eu
 umask 077
 directory=/var/lib/mintwarden/softhsm
@@ -39,15 +50,25 @@ printf '%s\n%s\n' "$(random)" "$(cat "$directory/pin")" |
         --module /usr/lib/softhsm/libsofthsm2.so --label hsm-a
 "#;
 
-/// An appliance in a container, on a volume that outlives the container. Both are removed when this
-/// is dropped.
+/// An appliance in a container, on a volume that outlives the container. They and all that belongs to them are
+/// removed when this is dropped.
 pub struct Container {
+    make: Make,
     directory: TempDir,
     pki: Pki,
     tts: Identity,
     ada: Identity,
-    volume: String,
+    /// Of the volume, and of the network where there is one.
+    name: String,
     running: Option<Running>,
+    swtpm: Option<ContainerAsync<GenericImage>>,
+}
+
+/// What its device is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Make {
+    SoftHsm,
+    Swtpm,
 }
 
 struct Running {
@@ -63,27 +84,72 @@ impl Container {
     /// # Panics
     /// If the variable is not set, no container engine answers, or the appliance does not serve.
     pub async fn softhsm() -> Self {
+        let mut this = Self::new(Make::SoftHsm);
+        this.provision(MAKE_TOKEN).await;
+        this.start().await;
+        this
+    }
+
+    /// Starts a swtpm in a container of its own, and another container with the issuer [`ISSUER`] that reaches it over
+    /// TCP, by its name on a network of theirs.
+    ///
+    /// # Panics
+    /// As [`softhsm`](Self::softhsm).
+    pub async fn swtpm() -> Self {
+        let mut this = Self::new(Make::Swtpm);
+        this.provision(MAKE_SECRET).await;
+        // The state is the container's, and still there when that is started again.
+        let serve = format!(
+            "mkdir -p /tmp/state && exec swtpm socket --tpm2 --tpmstate dir=/tmp/state \
+             --server type=tcp,port={SWTPM},bindaddr=0.0.0.0 --ctrl type=tcp,port={},bindaddr=0.0.0.0 \
+             --flags not-need-init,startup-clear",
+            SWTPM + 1
+        );
+        let swtpm = image()
+            .with_entrypoint("/bin/sh")
+            .with_cmd(["-c", &serve])
+            .with_network(&this.name)
+            .with_container_name(this.swtpm_name())
+            .start()
+            .await;
+        this.swtpm = Some(swtpm.expect("a swtpm in its container"));
+        this.start().await;
+        this
+    }
+
+    fn new(make: Make) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let pki = Pki::new(directory.path());
         pki.server("server", &[]);
         let (tts, ada) = (pki.client("tts"), pki.client("custodian/ada"));
         let name = directory.path().file_name().expect("it has a name").to_string_lossy();
-        let volume = format!("mintwarden-test-{}", name.trim_start_matches('.'));
-        let mut this = Self { directory, pki, tts, ada, volume, running: None };
-        this.provision().await;
-        this.start().await;
-        this
+        let name = format!("mintwarden-test-{}", name.trim_start_matches('.'));
+        Self { make, directory, pki, tts, ada, name, running: None, swtpm: None }
     }
 
-    async fn provision(&self) {
+    fn swtpm_name(&self) -> String {
+        format!("{}-tpm", self.name)
+    }
+
+    /// Stops the swtpm's container and starts it again: a TPM that loses its power.
+    ///
+    /// # Panics
+    /// If there is none, or the engine does not do it.
+    pub async fn restart_swtpm(&self) {
+        let swtpm = self.swtpm.as_ref().expect("its device is a swtpm");
+        swtpm.stop_with_timeout(Some(0)).await.expect("it is stopped");
+        swtpm.start().await.expect("it is started again");
+    }
+
+    async fn provision(&self, script: &str) {
         let provisioned = image()
             .with_entrypoint("/bin/sh")
             .with_wait_for(WaitFor::exit(ExitWaitStrategy::new().with_exit_code(0)))
-            .with_cmd(["-c", PROVISION])
-            .with_mount(Mount::volume_mount(&self.volume, STATE))
+            .with_cmd(["-c", script])
+            .with_mount(Mount::volume_mount(&self.name, STATE))
             .start()
             .await;
-        let container = provisioned.expect("a PKCS#11 token on the volume");
+        let container = provisioned.expect("a device on the volume");
         container.rm().await.expect("the provisioning container goes away");
     }
 
@@ -97,19 +163,21 @@ impl Container {
         // The server's user reads all of these.
         let target =
             |name: &str| CopyTargetOptions::new(format!("/etc/mintwarden/{name}")).with_mode(0o644);
-        let container = image()
+        let request = image()
             .with_wait_for(WaitFor::message_on_stderr(r#""message":"serving""#))
             .with_exposed_port(GRPC.tcp())
             .with_exposed_port(JWKS.tcp())
-            .with_mount(Mount::volume_mount(&self.volume, STATE))
-            .with_copy_to(target("mintwarden.toml"), config().into_bytes())
+            .with_mount(Mount::volume_mount(&self.name, STATE))
+            .with_copy_to(target("mintwarden.toml"), self.config().into_bytes())
             .with_copy_to(target("server.crt"), file("server.crt"))
             .with_copy_to(target("server.key"), file("server.key"))
             .with_copy_to(target("ca.crt"), file("ca.crt"))
-            .with_startup_timeout(PATIENCE)
-            .start()
-            .await
-            .expect("the appliance serves in its container");
+            .with_startup_timeout(PATIENCE);
+        let request = match self.make {
+            Make::SoftHsm => request,
+            Make::Swtpm => request.with_network(&self.name),
+        };
+        let container = request.start().await.expect("the appliance serves in its container");
         let host = container.get_host().await.expect("the engine's host").to_string();
         let grpc = reach(&container, &host, GRPC).await;
         let jwks = reach(&container, &host, JWKS).await;
@@ -177,16 +245,79 @@ impl Container {
     fn running(&self) -> &Running {
         self.running.as_ref().expect("a container runs")
     }
+
+    /// The device's name, and what is said of it.
+    fn device(&self) -> (&'static str, String) {
+        match self.make {
+            Make::SoftHsm => {
+                let text = format!(
+                    r#"kind = "pkcs11"
+        model = "softhsm2"
+        token_label = "hsm-a"
+        pin = {{ file = "{STATE}/softhsm/pin" }}
+        environment = {{ SOFTHSM2_CONF = "{STATE}/softhsm/softhsm2.conf" }}"#
+                );
+                (DEVICE, text)
+            }
+            Make::Swtpm => {
+                let text = format!(
+                    r#"kind = "tpm"
+        tcti = "swtpm:host={},port={SWTPM}"
+        exclusive = true
+        secret = {{ file = "{STATE}/tpm/secret" }}"#,
+                    self.swtpm_name()
+                );
+                (TPM, text)
+            }
+        }
+    }
+
+    fn config(&self) -> String {
+        let (tts, ada) = (spiffe("tts"), spiffe("custodian/ada"));
+        let (name, device) = self.device();
+        format!(
+            r#"
+        state_dir = "{STATE}"
+        [listen]
+        grpc = "0.0.0.0:{GRPC}"
+        jwks = "0.0.0.0:{JWKS}"
+        [tls]
+        certificate = "server.crt"
+        private_key = "server.key"
+        client_ca = "ca.crt"
+        trust_domain = "{TRUST_DOMAIN}"
+        [users]
+        server = "mintwarden"
+        worker = "mintwarden-worker"
+        [[device]]
+        name = "{name}"
+        {device}
+        [[issuer]]
+        name = "{ISSUER}"
+        iss = "{ISS}"
+        devices = ["{name}"]
+        audience = ["{TRUST_DOMAIN}"]
+        [[grant]]
+        role = "signer"
+        to = ["{tts}"]
+        issuers = ["{ISSUER}"]
+        [[grant]]
+        role = "custodian"
+        person = "ada"
+        to = ["{ada}"]
+        "#
+        )
+    }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // The container first: a volume in use stays.
+        // The containers first: a volume in use stays.
         drop(self.running.take());
-        let removed =
-            Command::new("docker").args(["volume", "rm", "--force", &self.volume]).output();
+        drop(self.swtpm.take());
+        let removed = Command::new("docker").args(["volume", "rm", "--force", &self.name]).output();
         if !removed.is_ok_and(|said| said.status.success()) {
-            eprintln!("the volume {} could not be removed", self.volume);
+            eprintln!("the volume {} could not be removed", self.name);
         }
     }
 }
@@ -204,44 +335,4 @@ async fn reach(container: &ContainerAsync<GenericImage>, host: &str, port: u16) 
     let port = container.get_host_port_ipv4(port.tcp()).await.expect("a mapped port");
     let mut found = tokio::net::lookup_host((host, port)).await.expect("the engine's host");
     found.find(SocketAddr::is_ipv4).expect("an IPv4 address")
-}
-
-fn config() -> String {
-    let (tts, ada) = (spiffe("tts"), spiffe("custodian/ada"));
-    format!(
-        r#"
-        state_dir = "{STATE}"
-        [listen]
-        grpc = "0.0.0.0:{GRPC}"
-        jwks = "0.0.0.0:{JWKS}"
-        [tls]
-        certificate = "server.crt"
-        private_key = "server.key"
-        client_ca = "ca.crt"
-        trust_domain = "{TRUST_DOMAIN}"
-        [users]
-        server = "mintwarden"
-        worker = "mintwarden-worker"
-        [[device]]
-        name = "{DEVICE}"
-        kind = "pkcs11"
-        model = "softhsm2"
-        token_label = "hsm-a"
-        pin = {{ file = "{STATE}/softhsm/pin" }}
-        environment = {{ SOFTHSM2_CONF = "{STATE}/softhsm/softhsm2.conf" }}
-        [[issuer]]
-        name = "{ISSUER}"
-        iss = "{ISS}"
-        devices = ["{DEVICE}"]
-        audience = ["{TRUST_DOMAIN}"]
-        [[grant]]
-        role = "signer"
-        to = ["{tts}"]
-        issuers = ["{ISSUER}"]
-        [[grant]]
-        role = "custodian"
-        person = "ada"
-        to = ["{ada}"]
-        "#
-    )
 }

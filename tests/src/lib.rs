@@ -15,10 +15,11 @@
 //! - [`Appliance`] is the `mintwarden` process with its children, on a throw-away [`Token`], with
 //!   certificates of a throw-away [`Pki`]; [`Builder`] says what is configured.
 //! - [`Verifier`] checks tokens with an independent library, from a published JWK Set.
+//! - [`Reader`] is one that keeps the set that it has read, as verifiers in the field do.
 //! - [`domain::Domain`] is what stands around an appliance: an IdP, and TTS and workloads as real processes.
 //! - [`Container`] is an appliance in a container.
-//! - [`faulty`] makes devices misbehave on command, where the appliance was built
-//!   [`faulty`](Builder::faulty).
+//! - [`faulty`] makes PKCS#11 devices misbehave on command, and a [`tpm::Relay`] TPMs, where the appliance was
+//!   built [`faulty`](Builder::faulty).
 //! - [`eventually`] waits for what has to happen; nothing here sleeps for a fixed time.
 //!
 //! A fixture that cannot do its part panics and says why: to a test that is the same as a failure.
@@ -37,6 +38,7 @@ pub mod channel;
 pub mod claims;
 pub mod container;
 pub mod ctl;
+pub mod disk;
 pub mod doctor;
 pub mod domain;
 pub mod http2;
@@ -44,8 +46,10 @@ pub mod metrics;
 pub mod pki;
 pub mod process;
 pub mod programs;
+pub mod reader;
 pub mod refusal;
 pub mod token;
+pub mod tpm;
 pub mod verifier;
 mod wait;
 
@@ -54,7 +58,9 @@ pub use container::Container;
 pub use faulty_pkcs11 as faulty;
 pub use pki::{Identity, Pki};
 pub use process::{Process, Role};
-pub use token::Token;
+pub use reader::Reader;
+pub use token::{Object, Token};
+pub use tpm::Tpm;
 pub use verifier::{Verified, Verifier};
 pub use wait::{PATIENCE, eventually};
 
@@ -64,5 +70,7 @@ pub const ISSUER: &str = "payments-tts";
 pub const ISS: &str = "https://tts.trust-domain.example";
 /// The device that an [`Appliance`] has where its builder says nothing else.
 pub const DEVICE: &str = "hsm-a";
+/// The TPM that an [`Appliance`] made by [`Appliance::swtpm`] has.
+pub const TPM: &str = "tpm-a";
 /// The trust domain, which is also the audience of [`ISSUER`].
 pub const TRUST_DOMAIN: &str = "trust-domain.example";

@@ -7,8 +7,12 @@ use std::{
 
 /// The launcher and server.
 pub const MINTWARDEN: &str = "mintwarden";
+/// The same, killed on command at a write of its store.
+pub const FAULTY_STORE: &str = "mintwarden-faulty-store";
 /// The worker for PKCS#11 tokens.
 pub const WORKER: &str = "mintwarden-pkcs11";
+/// The worker for TPMs.
+pub const TPM_WORKER: &str = "mintwarden-tpm";
 /// The PKCS#11 module that misbehaves on command.
 pub const FAULTY_PKCS11: &str = "libfaulty_pkcs11.so";
 /// The operators' command line.

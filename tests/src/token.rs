@@ -9,6 +9,7 @@ use std::{
 };
 
 use mintwarden_hsm_config::provision::SoftHsm;
+use serde::Deserialize;
 
 use crate::programs;
 
@@ -23,6 +24,22 @@ pub struct Token {
 /// right PIN or wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginTrace(Vec<(SystemTime, Vec<u8>)>);
+
+/// A key object as another program finds it in the PKCS#11 token.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Object {
+    /// `CKO_PRIVATE_KEY` or `CKO_PUBLIC_KEY`.
+    pub class: String,
+    /// `CKA_ID`.
+    #[serde(default)]
+    pub id: Vec<u8>,
+    /// `CKA_LABEL`.
+    #[serde(default)]
+    pub label: String,
+    /// `CKA_EC_POINT`: a DER octet string, of public keys on a curve.
+    #[serde(default)]
+    pub point: Vec<u8>,
+}
 
 impl Token {
     /// Makes the directory and an initialised PKCS#11 token with this label in it.
@@ -100,6 +117,23 @@ impl Token {
         let path = &self.soft_hsm.pin_file;
         fs::write(path, pin).expect("the PIN's file");
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("the PIN's file mode");
+    }
+
+    /// All key objects, looked at past the appliance by a program of its own (`examples/objects.rs`).
+    ///
+    /// # Panics
+    /// If they cannot be read.
+    #[must_use]
+    pub fn objects(&self) -> Vec<Object> {
+        let said = Command::new(programs::example("objects"))
+            .env("SOFTHSM2_CONF", &self.soft_hsm.conf)
+            .arg(&self.soft_hsm.module)
+            .args([&self.soft_hsm.label, &self.pin()])
+            .output()
+            .expect("it is built");
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        let lines = String::from_utf8_lossy(&said.stdout);
+        lines.lines().map(|line| serde_json::from_str(line).expect("an object")).collect()
     }
 
     /// What SoftHSM has written about logins so far: two are the same only if none was tried between.

@@ -9,6 +9,7 @@ pub mod child;
 
 use std::{
     env,
+    ffi::OsString,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -90,6 +91,19 @@ impl RawLoop {
     /// If no PKCS#11 token can be provisioned.
     pub fn start(directory: &Path) -> Result<Self, BenchError> {
         let token = Token::provision(directory, "raw");
+        Self::on(&token, &token.soft_hsm().module, sessions(), [])
+    }
+
+    /// Starts it on this PKCS#11 token, by way of `module` and with what that wants in its environment.
+    ///
+    /// # Errors
+    /// [`BenchError`].
+    pub fn on<const N: usize>(
+        token: &Token,
+        module: &Path,
+        sessions: usize,
+        environment: [(&str, OsString); N],
+    ) -> Result<Self, BenchError> {
         let token = token.soft_hsm();
         // A session of its own, as the appliance has: where Linux shares out processors by session
         // (autogroup, see sched(7)), each is to get as much.
@@ -97,12 +111,13 @@ impl RawLoop {
             .arg(env::current_exe().map_err(system("own path"))?)
             .arg("raw")
             .arg("--module")
-            .arg(&token.module)
+            .arg(module)
             .arg("--label")
             .arg(&token.label)
             .arg("--pin")
             .arg(&token.pin_file)
-            .args(["--sessions", &sessions().to_string()])
+            .args(["--sessions", &sessions.to_string()])
+            .envs(environment)
             .env("SOFTHSM2_CONF", &token.conf)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

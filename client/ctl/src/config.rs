@@ -7,7 +7,7 @@ use std::{
 use mintwarden_client::Endpoint;
 use serde::Deserialize;
 
-use crate::args::{Command, Connection, parse_timeout};
+use crate::args::{Command, Connection, KeysCommand, parse_timeout};
 
 const DEFAULT_ENDPOINT: &str = "unix:/run/mintwarden/api.sock";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -132,7 +132,10 @@ impl Settings {
     /// How long a call of this command may take.
     pub(crate) fn timeout(&self, command: &Command) -> Duration {
         self.timeout.unwrap_or(match command {
-            Command::Init { .. } => DEFAULT_TIMEOUT_OF_MAKING,
+            // A TPM makes its attestation key anew whenever it is asked.
+            Command::Init { .. }
+            | Command::Recover { .. }
+            | Command::Keys(KeysCommand::Attest(_)) => DEFAULT_TIMEOUT_OF_MAKING,
             _ => DEFAULT_TIMEOUT,
         })
     }

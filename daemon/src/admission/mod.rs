@@ -22,15 +22,34 @@ const COME_BACK: Duration = Duration::from_millis(100);
 /// The room that there is for requests.
 #[derive(Debug)]
 pub struct Admission {
-    items: HashMap<IssuerName, Room>,
+    /// Of each issuer, with a number that tells it from the others.
+    items: HashMap<IssuerName, (u32, Room)>,
     bytes: Room,
 }
 
 /// Room taken by one batch, until this is dropped.
 #[derive(Debug)]
 pub struct Permit {
+    lane: Lane,
     _items: Taken,
     _bytes: Taken,
+}
+
+/// Who takes turns with whom in a device: callers of an issuer, and issuers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Tells the issuer from others.
+    pub issuer: u32,
+    /// Tells the caller from others of that issuer.
+    pub caller: u32,
+}
+
+impl Permit {
+    /// Whose batch it is.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
 }
 
 /// Why a batch is not let in.
@@ -71,7 +90,7 @@ impl Admission {
         };
         let issuers = config.issuers.iter().map(|issuer| issuer.name());
         Self {
-            items: issuers.map(|issuer| (issuer.clone(), items(issuer))).collect(),
+            items: (0..).zip(issuers).map(|(n, name)| (name.clone(), (n, items(name)))).collect(),
             bytes: Room::new(config.limits.max_inflight_bytes, &config.signers(None)),
         }
     }
@@ -79,7 +98,7 @@ impl Admission {
     /// Items of an issuer under way.
     #[must_use]
     pub fn in_flight(&self, issuer: &IssuerName) -> usize {
-        self.items.get(issuer).map_or(0, Room::taken)
+        self.items.get(issuer).map_or(0, |(_, room)| room.taken())
     }
 
     /// Bytes of claims under way.
@@ -111,8 +130,10 @@ impl Admission {
         }
         let full = Inadmissible::overloaded;
         let take = |room: &Room, count| room.take(caller, count).ok_or_else(full);
-        let room = self.items.get(issuer).ok_or_else(full)?;
-        Ok(Permit { _items: take(room, items)?, _bytes: take(&self.bytes, bytes)? })
+        let (issuer, room) = self.items.get(issuer).ok_or_else(full)?;
+        let (items, bytes) = (take(room, items)?, take(&self.bytes, bytes)?);
+        let lane = Lane { issuer: *issuer, caller: items.caller };
+        Ok(Permit { lane, _items: items, _bytes: bytes })
     }
 }
 

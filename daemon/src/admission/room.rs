@@ -20,12 +20,22 @@ pub(crate) const fn share(size: usize, callers: usize) -> usize {
 pub(super) struct Room {
     size: usize,
     left: Arc<Semaphore>,
-    shares: HashMap<Caller, Arc<Semaphore>>,
+    shares: HashMap<Caller, Share>,
+}
+
+/// What is left to one caller.
+#[derive(Debug)]
+struct Share {
+    /// Tells the callers of this room from each other.
+    number: u32,
+    left: Arc<Semaphore>,
 }
 
 /// Room taken, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Taken {
+    /// Whose share it is of.
+    pub(super) caller: u32,
     _of_all: OwnedSemaphorePermit,
     _of_share: OwnedSemaphorePermit,
 }
@@ -34,15 +44,20 @@ impl Room {
     /// Room of `size` for these callers, and for nobody else.
     pub(super) fn new(size: usize, callers: &HashSet<&Caller>) -> Self {
         let room = |size| Arc::new(Semaphore::new(size));
-        let share = |caller: &&Caller| ((*caller).clone(), room(share(size, callers.len())));
-        Self { size, left: room(size), shares: callers.iter().map(share).collect() }
+        let left = share(size, callers.len());
+        let share = |(number, caller): (u32, &&Caller)| {
+            ((*caller).clone(), Share { number, left: room(left) })
+        };
+        Self { size, left: room(size), shares: (0..).zip(callers).map(share).collect() }
     }
 
     /// Takes `count` of it, unless that is more than is left of all or of the caller's share.
     pub(super) fn take(&self, caller: &Caller, count: usize) -> Option<Taken> {
         let count = u32::try_from(count).ok()?;
         let take = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_many_owned(count).ok();
-        Some(Taken { _of_share: take(self.shares.get(caller)?)?, _of_all: take(&self.left)? })
+        let share = self.shares.get(caller)?;
+        let caller = share.number;
+        Some(Taken { caller, _of_share: take(&share.left)?, _of_all: take(&self.left)? })
     }
 
     pub(super) fn taken(&self) -> usize {

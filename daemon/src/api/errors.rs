@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use mintwarden_proto::ERROR_DOMAIN;
+use mintwarden_worker::device::Cause;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -11,8 +12,9 @@ use crate::{
     access::Denied,
     admission::Inadmissible,
     identity::IdentityError,
-    keyset::{act::Refusal, steward::StewardError},
+    keyset::{act::Refusal, proposal::ProposalRefusal, steward::StewardError},
     signer::SignError,
+    workers::{self, AttestError, TooSlow},
 };
 
 /// Everything that an edge can answer instead of what was asked.
@@ -40,6 +42,12 @@ pub(super) enum ApiError {
     NotParked,
     #[error("the launcher does not answer")]
     NoLauncher,
+    #[error("{name}: {problem}")]
+    Field { name: &'static str, problem: &'static str },
+    #[error(transparent)]
+    Attest(#[from] AttestError),
+    #[error("the record cannot be read now")]
+    Record,
     #[error("a reason has at most {max} bytes", max = MAX_REASON)]
     ReasonTooLong,
 }
@@ -50,8 +58,11 @@ pub(super) const MAX_REASON: usize = 1024;
 /// The status for an error.
 pub(super) fn status(error: &ApiError) -> Status {
     let (code, reason) = classify(error);
-    let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
+    let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata(error));
     match error {
+        ApiError::Sign(SignError::TooSlow(TooSlow { retry_after: Some(after), .. })) => {
+            details.set_retry_info(Some(*after));
+        }
         ApiError::Sign(SignError::Inadmissible(Inadmissible::Overloaded { retry_after })) => {
             details.set_retry_info(Some(*retry_after));
         }
@@ -64,12 +75,38 @@ pub(super) fn status(error: &ApiError) -> Status {
         ApiError::Sign(SignError::Inadmissible(why)) => {
             details.add_bad_request_violation("claims", why.to_string());
         }
+        ApiError::Steward(StewardError::Refused(
+            Refusal::Immature { left } | Refusal::NoMatureStandby { left: Some(left) },
+        )) => {
+            details.set_retry_info(Some(*left));
+        }
+        ApiError::Attest(AttestError::UnderWay) => {
+            details.set_retry_info(Some(std::time::Duration::from_secs(1)));
+        }
+        ApiError::Attest(AttestError::Resting { left }) => {
+            details.set_retry_info(Some(*left));
+        }
+        ApiError::Field { name, problem } => {
+            details.add_bad_request_violation(*name, *problem);
+        }
         ApiError::Denied(Denied::UnknownIssuer) => {
             details.add_bad_request_violation("issuer", error.to_string());
         }
         _ => {}
     }
     Status::with_error_details(code, message(error), details)
+}
+
+/// What a program may want to reckon with.
+fn metadata(error: &ApiError) -> HashMap<String, String> {
+    match error {
+        ApiError::Sign(SignError::TooSlow(slow)) => {
+            let takes = format!("{:.3}", slow.takes.as_secs_f64());
+            let entries = [("takes_seconds", takes), ("fits", slow.fits.to_string())];
+            entries.map(|(key, value)| (key.to_owned(), value)).into()
+        }
+        _ => HashMap::new(),
+    }
 }
 
 fn classify(error: &ApiError) -> (Code, &'static str) {
@@ -83,6 +120,7 @@ fn classify(error: &ApiError) -> (Code, &'static str) {
                 (Code::NotFound, refusal.reason())
             }
             StewardError::Refused(refusal) => (Code::FailedPrecondition, refusal.reason()),
+            StewardError::Proposal(refusal) => (proposal_code(refusal), refusal.reason()),
             StewardError::Interrupted(_) => (Code::Unavailable, "INIT_INTERRUPTED"),
             StewardError::Failed(_) => (Code::Unavailable, "ACT_FAILED"),
             StewardError::GivenUp(_) => (Code::Internal, "GENERATION_FAILED"),
@@ -95,14 +133,52 @@ fn classify(error: &ApiError) -> (Code, &'static str) {
         ApiError::UnknownDevice => (Code::NotFound, "UNKNOWN_DEVICE"),
         ApiError::NotParked => (Code::FailedPrecondition, "NOT_PARKED"),
         ApiError::NoLauncher => (Code::Unavailable, "NO_LAUNCHER"),
+        ApiError::Field { .. } => (Code::InvalidArgument, "FIELD_MALFORMED"),
+        ApiError::Attest(AttestError::UnderWay | AttestError::Resting { .. }) => {
+            (Code::ResourceExhausted, "ATTESTATION_UNDER_WAY")
+        }
+        ApiError::Attest(AttestError::Device(error)) => no_evidence(&error.reason),
+        ApiError::Record => (Code::Unavailable, "RECORD_FAILED"),
         ApiError::ReasonTooLong => (Code::InvalidArgument, "REASON_TOO_LONG"),
+    }
+}
+
+/// Why a device gives no evidence: what lasts, and what may be over soon.
+fn no_evidence(reason: &str) -> (Code, &'static str) {
+    let lasting = [
+        Cause::ChallengeRefused,
+        Cause::MechanismMissing,
+        Cause::KeyAbsent,
+        Cause::KeyUnusable,
+        Cause::ParentMismatch,
+        Cause::PcrMismatch,
+        Cause::Malformed,
+    ];
+    match lasting.iter().find(|cause| cause.as_str() == reason) {
+        Some(cause) => (Code::FailedPrecondition, cause.as_str()),
+        None => (Code::Unavailable, workers::cause(reason)),
+    }
+}
+
+fn proposal_code(refusal: &ProposalRefusal) -> Code {
+    match refusal {
+        ProposalRefusal::Unknown(_) => Code::NotFound,
+        ProposalRefusal::NotACustodian => Code::PermissionDenied,
+        ProposalRefusal::AlreadyProposed(_) => Code::AlreadyExists,
+        ProposalRefusal::TooMany { .. } | ProposalRefusal::TooOften => Code::ResourceExhausted,
+        ProposalRefusal::AlreadyApproved(_)
+        | ProposalRefusal::Expired
+        | ProposalRefusal::Void(_)
+        | ProposalRefusal::Closed(_) => Code::FailedPrecondition,
     }
 }
 
 fn sign_code(error: &SignError) -> Code {
     match error {
         SignError::NotInitialised => Code::FailedPrecondition,
-        SignError::Inadmissible(Inadmissible::Overloaded { .. }) => Code::ResourceExhausted,
+        SignError::Inadmissible(Inadmissible::Overloaded { .. }) | SignError::TooSlow(_) => {
+            Code::ResourceExhausted
+        }
         SignError::Inadmissible(_) => Code::InvalidArgument,
         SignError::Deadline => Code::DeadlineExceeded,
         SignError::KeyChanged => Code::Aborted,

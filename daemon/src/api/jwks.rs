@@ -16,7 +16,7 @@ impl JwksEdge {
     fn issuer<T>(&self, request: &Request<T>, name: &str) -> Result<&Arc<LiveIssuer>, Status> {
         let caller = call::caller(request)?;
         let issuer = self.0.access.authorise(&caller, ANY, name).map_err(ApiError::from)?;
-        self.0.issuer(&issuer)
+        Ok(self.0.issuer(&issuer)?)
     }
 }
 

@@ -16,16 +16,20 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, middleware};
 use mintwarden_proto::{FILE_DESCRIPTOR_SET, v1};
+use mintwarden_worker::IssuerName;
 use tonic::service::Routes;
 
+use self::errors::ApiError;
 use crate::{
-    access::Access,
+    access::{Access, Denied},
     admission::Memory,
     clock::UnixTime,
     config::{Limits, fixed::MAX_MESSAGE_BYTES},
     keyset::{live::LiveIssuer, steward::Steward},
     listen::LiveCertificates,
+    record::{Book, Entry},
     signer::Signer,
+    store::Redb,
     telemetry::metrics::Metrics,
     workers::Workers,
 };
@@ -41,6 +45,10 @@ pub use ops::router as ops_router;
 pub struct App {
     /// Grants.
     pub access: Arc<Access>,
+    /// Makes entries for the record.
+    pub book: Book,
+    /// Where the record is.
+    pub store: Redb,
     /// Issuers by name.
     pub issuers: BTreeMap<String, (Arc<LiveIssuer>, Steward)>,
     /// The hot path.
@@ -62,12 +70,23 @@ pub struct App {
 }
 
 impl App {
-    fn issuer(
-        &self,
-        name: &mintwarden_worker::IssuerName,
-    ) -> Result<&Arc<LiveIssuer>, tonic::Status> {
-        let known = self.issuers.get(name.as_str()).map(|(issuer, _)| issuer);
-        known.ok_or_else(|| errors::status(&crate::access::Denied::UnknownIssuer.into()))
+    fn issuer(&self, name: &IssuerName) -> Result<&Arc<LiveIssuer>, ApiError> {
+        self.steward(name).map(|(issuer, _)| issuer)
+    }
+
+    /// Adds an entry to the record, if there is one, beside whatever else goes on.
+    fn note(&self, entry: Option<Entry>) {
+        let Some(entry) = entry else { return };
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = store.append(vec![entry]).await {
+                tracing::error!(%error, "an entry is missing in the record");
+            }
+        });
+    }
+
+    fn steward(&self, name: &IssuerName) -> Result<&(Arc<LiveIssuer>, Steward), ApiError> {
+        self.issuers.get(name.as_str()).ok_or_else(|| Denied::UnknownIssuer.into())
     }
 }
 

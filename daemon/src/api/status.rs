@@ -7,7 +7,7 @@ use mintwarden_worker::IssuerName;
 
 use super::App;
 use crate::{
-    clock::UnixTime,
+    clock::{Moment, UnixTime},
     config::Role,
     identity::Caller,
     keyset::{
@@ -21,11 +21,15 @@ use crate::{
     workers::{State, Worker},
 };
 
-fn timestamp(time: UnixTime) -> Option<prost_types::Timestamp> {
+pub(super) fn timestamp(time: UnixTime) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds: time.0, nanos: 0 })
 }
 
-fn key(key: &Key, outlook: Option<Outlook>) -> v1::Key {
+fn moment(moment: Option<Moment>) -> Option<prost_types::Timestamp> {
+    timestamp(moment?.wall.seconds())
+}
+
+fn shown(key: &Key, outlook: Option<Outlook>) -> v1::Key {
     let state = match key.state {
         KeyState::Generating => v1::KeyState::Generating,
         KeyState::PreActive => v1::KeyState::PreActive,
@@ -49,21 +53,28 @@ fn key(key: &Key, outlook: Option<Outlook>) -> v1::Key {
         next: outlook.as_ref().map(|o| o.next.as_str().to_owned()).unwrap_or_default(),
         next_at: outlook.as_ref().and_then(|o| o.at).and_then(timestamp),
         outlook: outlook.map(|o| o.words).unwrap_or_default(),
+        published_at: moment(key.published),
+        activated_at: moment(key.activated),
+        stopped_at: moment(key.signatures.and_then(|signatures| signatures.stopped)),
+        unpublished_at: moment(key.unpublished),
     }
+}
+
+/// A key, and what happens to it next.
+pub(super) fn key(live: &LiveIssuer, keyset: &Keyset, key: &Key) -> v1::Key {
+    let report = live.report();
+    let outlook = report.map(|r| outlook::outlook(key, keyset, &r.now, live.policy(), &r.view));
+    shown(key, outlook)
 }
 
 /// A keyset, active keys first.
 pub(super) fn keyset(live: &LiveIssuer, keyset: &Keyset) -> v1::Keyset {
     let mut keys: Vec<&Key> = keyset.keys.iter().collect();
     keys.sort_by_key(|key| key.state != KeyState::Active);
-    let report = live.report();
-    let outlook = |key: &Key| {
-        report.as_ref().map(|r| outlook::outlook(key, keyset, &r.now, live.policy(), &r.view))
-    };
     v1::Keyset {
         issuer: keyset.issuer.to_string(),
         revision: keyset.revision,
-        keys: keys.into_iter().map(|of| key(of, outlook(of))).collect(),
+        keys: keys.into_iter().map(|of| key(live, keyset, of)).collect(),
     }
 }
 
@@ -102,7 +113,7 @@ fn issuer_status(app: &App, caller: &Caller, issuer: &LiveIssuer) -> IssuerStatu
         reason: ready.err().map(|unready| unready.reason.to_owned()).unwrap_or_default(),
         revision: keyset.map_or(0, |keyset| keyset.revision),
         published_keys: u32::try_from(published).unwrap_or(u32::MAX),
-        alarms: alarms(app, issuer, inside),
+        alarms: alarms(issuer, inside),
     }
 }
 
@@ -115,17 +126,10 @@ fn appliance_alarms(app: &App, caller: &Caller) -> Vec<String> {
 }
 
 /// What a device said is not for a TTS that may be compromised: it sees the alarms' words alone.
-fn alarms(app: &App, issuer: &LiveIssuer, inside: bool) -> Vec<String> {
+fn alarms(issuer: &LiveIssuer, inside: bool) -> Vec<String> {
     let words = |alarm: &Alarm| if inside { alarm.to_string() } else { alarm.reason().into() };
     let report = issuer.report();
-    let keyset = report.iter().flat_map(|report| &report.alarms).map(words);
-    let snapshot = issuer.snapshot();
-    let published = snapshot.iter().flat_map(|snapshot| snapshot.keyset.published());
-    let suspended = app.signer.suspended(published.map(|(_, made)| &made.kid));
-    let suspended = suspended.into_iter().map(|(kid, device)| {
-        format!("key {kid} in device {device} is suspended: its signatures did not verify")
-    });
-    keyset.chain(suspended).collect()
+    report.iter().flat_map(|report| &report.alarms).map(words).collect()
 }
 
 /// What a device says of itself, and paths, are for custodians and auditors of an issuer that uses it:
@@ -143,6 +147,7 @@ fn device_status(worker: &Arc<Worker>, inside: bool) -> DeviceStatus {
         name: worker.device.clone(),
         kind: "pkcs11".into(),
         starts: worker.starts(),
+        signatures_per_second: worker.signatures_per_second().unwrap_or_default(),
         ..DeviceStatus::default()
     };
     let state = match worker.state() {

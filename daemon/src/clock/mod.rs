@@ -1,7 +1,9 @@
 //! The only place in the server that reads time (invariant I11). What a worker needs of it lives in
 //! the worker's own crate, which both build on.
 
+mod lapse;
 pub mod millis;
+mod peaks;
 mod timekeeper;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,7 +11,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+pub use lapse::Lapse;
 pub use mintwarden_worker::clock::{UnixTime, monotonic, wall};
+pub use peaks::Peaks;
 pub use timekeeper::{Agreement, Checkpoint, Moment, Now, Timekeeper, Tolerance};
 
 /// Wall-clock time as milliseconds since 1970-01-01T00:00:00Z.

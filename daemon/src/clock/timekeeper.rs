@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reading, WallTime, millis};
+use super::{Peaks, Reading, WallTime, millis};
 
 /// A point in time by both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,9 +41,9 @@ pub enum Agreement {
 pub struct Now {
     /// By both clocks.
     pub moment: Moment,
-    /// The latest time that the wall clock has ever shown: what was signed then expires after it,
-    /// even if the clock was set back since.
-    pub latest: WallTime,
+    /// The latest time that the wall clock has shown since any other: what was signed then expires after
+    /// it, even if the clock was set back since.
+    pub peaks: Peaks,
     /// How long has been served without an interruption.
     pub uninterrupted: Duration,
     /// Whether the clocks agree.
@@ -61,6 +61,9 @@ pub struct Checkpoint {
     pub wall: WallTime,
     /// The latest that it has ever shown.
     pub latest: WallTime,
+    /// The same, for any time since when. Absent in documents of earlier builds.
+    #[serde(default)]
+    pub peaks: Peaks,
     /// The start of the machine that `offset` is of ([`boot_id`](super::boot_id)).
     pub boot_id: String,
     /// The believed difference of wall clock and monotonic clock, milliseconds.
@@ -86,7 +89,7 @@ pub struct Timekeeper {
     last: Reading,
     served: Duration,
     uninterrupted: Duration,
-    latest: WallTime,
+    peaks: Peaks,
     /// The believed offset of the wall clock to the monotonic one.
     offset: i64,
     /// An offset that is not believed yet, and since when it has held.
@@ -116,17 +119,21 @@ impl Timekeeper {
                 .max(offset(reading).saturating_add(before.wall.0.saturating_sub(reading.wall.0))),
         };
         let before = before.cloned().unwrap_or_default();
+        let mut peaks = before.peaks;
+        if peaks == Peaks::default() {
+            peaks.note(Moment { wall: before.latest, served: before.served });
+        }
         let mut keeper = Self {
             tolerance,
             boot_id,
             last: reading,
             served: before.served,
             uninterrupted: Duration::ZERO,
-            latest: before.latest.max(reading.wall),
+            peaks,
             offset: believed,
             stepped: None,
         };
-        keeper.compare(reading);
+        keeper.see(reading);
         keeper
     }
 
@@ -139,19 +146,21 @@ impl Timekeeper {
         } else {
             self.uninterrupted = Duration::ZERO;
         }
-        self.last = reading;
-        self.latest = self.latest.max(reading.wall);
-        self.compare(reading);
+        self.see(reading);
         self.now()
     }
 
     /// Takes a reading without counting the time since the last one, e.g. while a change of the JWK
     /// Set was on its way to those who serve it.
     pub fn skip(&mut self, reading: Reading) -> Now {
-        self.last = reading;
-        self.latest = self.latest.max(reading.wall);
-        self.compare(reading);
+        self.see(reading);
         self.now()
+    }
+
+    /// Takes credit back: what was served after `served` was reached, was not what it was taken for.
+    pub fn set_back(&mut self, served: Duration) {
+        self.served = self.served.min(served);
+        self.uninterrupted = Duration::ZERO;
     }
 
     /// The present as of the last reading.
@@ -163,7 +172,7 @@ impl Timekeeper {
         };
         Now {
             moment: Moment { wall: self.last.wall, served: self.served },
-            latest: self.latest,
+            peaks: self.peaks,
             uninterrupted: self.uninterrupted,
             agreement,
         }
@@ -175,10 +184,17 @@ impl Timekeeper {
         Checkpoint {
             served: self.served,
             wall: self.last.wall,
-            latest: self.latest,
+            latest: self.peaks.since(Duration::ZERO),
+            peaks: self.peaks,
             boot_id: self.boot_id.clone(),
             offset: self.offset,
         }
+    }
+
+    fn see(&mut self, reading: Reading) {
+        self.last = reading;
+        self.peaks.note(Moment { wall: reading.wall, served: self.served });
+        self.compare(reading);
     }
 
     fn compare(&mut self, reading: Reading) {
@@ -294,9 +310,26 @@ mod tests {
         let mut first = keeper(None, at(1000, 100), "b");
         first.advance(at(9000, 101), true);
         let now = first.advance(at(1002, 102), true);
-        assert_eq!(now.latest, WallTime(9_000_000));
+        assert_eq!(now.peaks.since(Duration::ZERO), WallTime(9_000_000));
         let again = keeper(Some(&first.checkpoint()), at(1003, 103), "b");
-        assert_eq!(again.now().latest, WallTime(9_000_000));
+        assert_eq!(again.now().peaks.since(Duration::ZERO), WallTime(9_000_000));
+        // What began after it was set back has not seen it.
+        let since = again.now().moment.served;
+        assert_eq!(again.now().peaks.since(since), WallTime(1_003_000));
+        let earlier = Checkpoint { peaks: Peaks::default(), ..first.checkpoint() };
+        let again = keeper(Some(&earlier), at(1003, 103), "b");
+        assert_eq!(again.now().peaks.since(since), WallTime(9_000_000), "nobody noted since when");
+    }
+
+    #[test]
+    fn i4_credit_that_is_taken_back_counts_no_more() {
+        let mut keeper = keeper(None, at(1000, 100), "b");
+        keeper.advance(at(1004, 104), true);
+        keeper.set_back(Duration::from_secs(1));
+        let now = keeper.advance(at(1006, 106), true);
+        assert_eq!((seconds(now.moment.served), seconds(now.uninterrupted)), (3, 2));
+        keeper.set_back(Duration::from_secs(100));
+        assert_eq!(seconds(keeper.now().moment.served), 3, "none is given");
     }
 
     #[test]

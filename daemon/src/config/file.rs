@@ -24,6 +24,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) grant: Vec<Grant>,
     #[serde(default)]
+    pub(super) approvals: Approvals,
+    #[serde(default)]
     pub(super) limits: Limits,
     #[serde(default)]
     pub(super) metrics: Metrics,
@@ -95,6 +97,22 @@ pub(super) struct Grant {
     pub(super) person: Option<String>,
     pub(super) to: Vec<String>,
     pub(super) issuers: Option<Vec<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Approvals {
+    pub(super) init: Option<usize>,
+    pub(super) recover: Option<usize>,
+    pub(super) rotate: Option<usize>,
+    pub(super) activate: Option<usize>,
+    pub(super) activate_immature: Option<usize>,
+    pub(super) resume: Option<usize>,
+    pub(super) revoke: Option<usize>,
+    pub(super) destroy: Option<usize>,
+    /// Not allowed: its refusal gives the reason.
+    pub(super) suspend: Option<toml::Value>,
+    pub(super) expire: Option<String>,
 }
 
 #[derive(Default, Deserialize)]

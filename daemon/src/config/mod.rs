@@ -2,6 +2,7 @@
 //!
 //! Every error names the file, the key and the remedy. Nothing here opens a socket or a device.
 
+mod approvals;
 mod error;
 mod file;
 mod resolve;
@@ -21,6 +22,7 @@ use aws_lc_rs::digest;
 use mintwarden_hsm_config::device::Device;
 use mintwarden_worker::{IssuerName, claims::Profile};
 
+pub use approvals::{Approvals, Person};
 pub use error::ConfigError;
 
 use crate::identity::Caller;
@@ -53,6 +55,8 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// Who may do what.
     pub grants: Vec<Grant>,
+    /// How many persons have to agree to an act.
+    pub approvals: Approvals,
     /// Bounds (I9).
     pub limits: Limits,
     /// What metrics tell apart.
@@ -184,7 +188,7 @@ pub struct Grant {
     /// The role.
     pub role: Role,
     /// The person behind a custodian's identities; absent for other roles.
-    pub person: Option<String>,
+    pub person: Option<Person>,
     /// Who.
     pub to: Vec<Caller>,
     /// For which issuers.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mintwarden_hsm_config::device::DeviceEntry;
+use mintwarden_hsm_config::device::{DeviceEntry, Kind};
 use serde::Deserialize;
 
 use super::Config;
@@ -46,7 +46,9 @@ fn every_sample_in_the_documents_is_a_configuration() {
                     toml::from_str(sample).unwrap_or_else(|e| panic!("{shown}: {e}\n{sample}"));
                 for mut device in devices.device {
                     // The makers' modules are not installed here.
-                    device.module.get_or_insert_with(|| path.clone());
+                    if device.kind == Kind::Pkcs11 {
+                        device.module.get_or_insert_with(|| path.clone());
+                    }
                     let resolved = device.resolve(Path::new("/etc/mintwarden"), false);
                     resolved.unwrap_or_else(|e| panic!("{shown}: {e}\n{sample}"));
                 }

@@ -221,6 +221,93 @@ fn every_mistake_names_file_key_and_remedy() {
     }
 }
 
+/// The good configuration with Bob, Cleo who guards another issuer, and this `[approvals]` table.
+fn with_approvals(lines: &str) -> Result<Config, ConfigError> {
+    let other = GOOD.replacen(
+        "[[grant]]",
+        "[[issuer]]\nname = \"other\"\niss = \"https://o.example\"\ndevices = [\"hsm-a\"]\n\
+         audience = [\"x\"]\n[[grant]]",
+        1,
+    );
+    let bob = r#"
+        [[grant]]
+        role = "custodian"
+        person = "bob"
+        to = ["spiffe://trust-domain.example/custodian/bob", "bob.example"]
+        issuers = ["payments-tts"]
+        [[grant]]
+        role = "custodian"
+        person = "bob"
+        to = ["bob.example"]
+        issuers = ["other"]
+        [[grant]]
+        role = "custodian"
+        person = "cleo"
+        to = ["cleo.example"]
+        issuers = ["payments-tts"]
+    "#;
+    parse(&format!("{other}{bob}\n[approvals]\n{lines}"))
+}
+
+#[test]
+fn one_person_does_everything_unless_the_configuration_says_otherwise() {
+    let usual = parse(GOOD).expect("good").approvals;
+    assert!(usual.acts().iter().all(|(_, persons)| *persons == 1));
+    assert_eq!(usual.expire, Duration::from_secs(24 * 3600));
+    let alone: Vec<_> = usual.grave_acts_of_one().collect();
+    assert_eq!(alone, ["recover", "activate_immature", "revoke", "destroy"]);
+    let asked = with_approvals("revoke = 2\ndestroy = 2\nexpire = \"2h\"").expect("good").approvals;
+    assert_eq!((asked.revoke, asked.rotate), (2, 1));
+    assert_eq!(asked.expire, Duration::from_secs(7200));
+    assert_eq!(asked.grave_acts_of_one().collect::<Vec<_>>(), ["recover", "activate_immature"]);
+}
+
+#[test]
+fn an_act_that_needs_more_persons_than_an_issuer_has_is_refused() {
+    for act in Approvals::default().acts().map(|(act, _)| act) {
+        with_approvals(&format!("{act} = 2")).expect("each issuer has two");
+        // payments-tts has three, the other one two: two grants and three identities of Bob are one.
+        let error = with_approvals(&format!("{act} = 3")).expect_err(act);
+        assert_eq!(error.key, format!("approvals.{act}"));
+        assert_eq!(error.what, "needs 3 persons, and issuer other has 2 custodians (ada, bob)");
+        assert!(error.remedy.contains("role = \"custodian\""), "{error}");
+    }
+    let alone = parse(&format!("{GOOD}\n[approvals]\nrevoke = 2")).expect_err("Ada is alone");
+    assert_eq!(alone.what, "needs 2 persons, and issuer payments-tts has 1 custodian (ada)");
+}
+
+#[test]
+fn mistakes_about_approvals_and_persons_are_named() {
+    for (lines, key, part) in [
+        ("suspend = 1", "approvals.suspend", "one person, at once"),
+        ("suspend = \"x\"", "approvals.suspend", "one person, at once"),
+        ("revoke = 0", "approvals.revoke", "out of range"),
+        ("revoke = 17", "approvals.revoke", "out of range"),
+        ("revoke = -1", "", "invalid value"),
+        ("revoce = 2", "", "unknown field `revoce`"),
+        ("expire = \"900ms\"", "approvals.expire", "too short"),
+        ("expire = \"31d\"", "approvals.expire", "longer than"),
+        ("expire = \"soon\"", "approvals.expire", "not a duration"),
+    ] {
+        let error = with_approvals(lines).expect_err(lines);
+        assert_eq!(error.key, key, "{error}");
+        assert!(error.to_string().contains(part) && !error.remedy.is_empty(), "{error}");
+    }
+    let with = |grant: &str| parse(&format!("{GOOD}\n[[grant]]\nrole = \"custodian\"\n{grant}"));
+    let ada = "spiffe://trust-domain.example/custodian/ada";
+    let error = with(&format!("person = \"bob\"\nto = [\"{ada}\"]")).expect_err("Ada's own");
+    assert_eq!(error.key, "grant[2].to");
+    assert!(error.what.contains("agree with itself"), "{error}");
+    with(&format!("person = \"ada\"\nto = [\"{ada}\", \"ada.example\"]")).expect("one person");
+    let error = with("person = \"Ada\"\nto = [\"ada.example\"]").expect_err("another spelling");
+    assert_eq!(error.key, "grant[2].person");
+    assert!(error.what.contains("differ in case alone"), "{error}");
+    for name in [" bob", "bob\\u0007", "", &"b".repeat(65)] {
+        let error = with(&format!("person = \"{name}\"\nto = [\"bob.example\"]")).expect_err(name);
+        assert_eq!(error.key, "grant[2].person");
+    }
+}
+
 #[test]
 fn an_issuer_whose_label_a_device_would_cut_is_refused() {
     let device = |quirks: &str| format!("sessions = 4\nquirks = {{ {quirks} }}");

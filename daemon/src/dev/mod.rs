@@ -1,5 +1,5 @@
-//! `mintwarden dev`: a throw-away appliance on a SoftHSM2 token, for a TTS developer's desk and for
-//! CI. Makes PKCS#11 token, CA, certificates and configuration in a temporary directory, starts the
+//! `mintwarden dev`: a throw-away appliance on a SoftHSM2 token or on a swtpm, for a TTS developer's desk and for
+//! CI. Makes device, CA, certificates and configuration in a temporary directory, starts the
 //! appliance, says `init`, runs a command with the addresses in its environment (or waits for
 //! Ctrl-C), and cleans up.
 
@@ -20,7 +20,7 @@ use std::{
 
 use mintwarden_hsm_config::{
     name::DeviceName,
-    provision::{ProvisionError, SoftHsm},
+    provision::{ProvisionError, SoftHsm, Swtpm},
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -28,6 +28,7 @@ use self::pki::{Identity, Pki, PkiError};
 use crate::{clock, launcher::control::Addresses};
 
 const ISSUER: &str = "dev";
+const DEVICE: &str = "dev";
 const TRUST_DOMAIN: &str = "trust-domain.example";
 const START_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -35,6 +36,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Arguments of `mintwarden dev`.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
+    /// On a TPM in software (swtpm) in the place of the SoftHSM2 token.
+    #[arg(long)]
+    tpm: bool,
     /// Show the appliance's log instead of keeping it in a file.
     #[arg(long)]
     verbose: bool,
@@ -47,7 +51,7 @@ pub struct Arguments {
 #[derive(Debug, thiserror::Error)]
 enum DevError {
     #[error("{0}")]
-    Token(#[from] ProvisionError),
+    Device(#[from] ProvisionError),
     #[error("{0}")]
     Pki(#[from] PkiError),
     #[error("{what}: {error}")]
@@ -84,7 +88,7 @@ fn develop(arguments: &Arguments) -> Result<ExitCode, DevError> {
         .prefix("mintwarden-dev-")
         .tempdir()
         .map_err(system("temporary directory"))?;
-    let bench = Bench::make(directory.path())?;
+    let bench = Bench::make(directory.path(), arguments.tpm)?;
     let mut appliance = bench.start(arguments.verbose)?;
     let outcome = bench
         .wait_until_serving(&mut appliance, &interrupted)
@@ -101,27 +105,35 @@ struct Bench {
     ca: PathBuf,
     signer: Identity,
     custodian: Identity,
+    /// Ends when it is dropped: after the appliance.
+    _swtpm: Option<Swtpm>,
 }
 
 impl Bench {
-    fn make(directory: &Path) -> Result<Self, DevError> {
+    fn make(directory: &Path, tpm: bool) -> Result<Self, DevError> {
         let program = std::env::current_exe().map_err(system("own path"))?;
         let programs = program.parent().unwrap_or(Path::new("/")).to_owned();
-        let token = SoftHsm::provision(
-            &directory.join("token"),
-            "mintwarden-dev",
-            &programs.join("mintwarden-pkcs11"),
-        )?;
+        let device = DEVICE.parse::<DeviceName>().expect("a valid name");
+        let (device, swtpm) = if tpm {
+            // Out of reach of a terminal's Ctrl-C: it is the appliance that ends first.
+            let swtpm = Swtpm::provision_with(&directory.join("tpm"), |mut command| {
+                command.process_group(0).spawn()
+            })?;
+            (swtpm.device_toml(device), Some(swtpm))
+        } else {
+            let worker = programs.join("mintwarden-pkcs11");
+            let token = SoftHsm::provision(&directory.join("token"), "mintwarden-dev", &worker)?;
+            (token.device_toml(device), None)
+        };
         let pki = Pki::new(directory)?;
         pki.server("server", &[])?;
         let signer = pki.client("signer", &[&format!("spiffe://{TRUST_DOMAIN}/tts")])?;
         let custodian =
             pki.client("custodian", &[&format!("spiffe://{TRUST_DOMAIN}/custodian/dev")])?;
-        let device = "softhsm".parse::<DeviceName>().expect("a valid name");
-        let configuration = configuration(&token.device_toml(device));
-        fs::write(directory.join("mintwarden.toml"), configuration)
+        fs::write(directory.join("mintwarden.toml"), configuration(&device))
             .map_err(system("mintwarden.toml"))?;
-        Ok(Self { directory: directory.to_owned(), programs, ca: pki.ca(), signer, custodian })
+        let (directory, ca) = (directory.to_owned(), pki.ca());
+        Ok(Self { directory, programs, ca, signer, custodian, _swtpm: swtpm })
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -291,7 +303,7 @@ trust_domain = "{TRUST_DOMAIN}"
 [[issuer]]
 name = "{ISSUER}"
 iss = "https://tts.{TRUST_DOMAIN}"
-devices = ["softhsm"]
+devices = ["{DEVICE}"]
 audience = ["{TRUST_DOMAIN}"]
 
 [[grant]]

@@ -3,7 +3,10 @@
 //! The server writes it, running or started for the examination. The doctor compares what it says of
 //! records and what workers say of objects: neither has both.
 
-use mintwarden_worker::{device::DeviceKey, finding::Finding};
+use mintwarden_worker::{
+    device::{DeviceKey, KeptKey, KeyHandle, WrappedKey},
+    finding::Finding,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -41,6 +44,15 @@ pub(crate) struct ServerAccount {
     pub(crate) devices: Vec<DeviceAccount>,
 }
 
+impl ServerAccount {
+    /// What the records keep of keys that this device does not store.
+    pub(crate) fn kept(&self, device: &str) -> Vec<KeptKey> {
+        let keysets = self.issuers.iter().filter_map(|issuer| issuer.keyset.as_ref());
+        let here = keysets.flat_map(|keyset| &keyset.keys).filter(|key| key.device == device);
+        here.filter_map(|key| key.kept.clone()).map(KeptKey::from).collect()
+    }
+}
+
 /// What the server has recorded of an issuer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +84,28 @@ pub(crate) struct KeyRecord {
     pub(crate) state: KeyState,
     /// Absent until the device has shown the pair.
     pub(crate) kid: Option<String>,
+    /// What the device has to be given of it, where it does not store it.
+    pub(crate) kept: Option<KeptRecord>,
+}
+
+/// A [`KeptKey`] as it travels to the doctor and on to the device's worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeptRecord {
+    handle: KeyHandle,
+    wrapped: WrappedKey,
+}
+
+impl From<KeptKey> for KeptRecord {
+    fn from(KeptKey { handle, wrapped }: KeptKey) -> Self {
+        Self { handle, wrapped }
+    }
+}
+
+impl From<KeptRecord> for KeptKey {
+    fn from(KeptRecord { handle, wrapped }: KeptRecord) -> Self {
+        Self { handle, wrapped }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +162,7 @@ impl IssuerAccount {
                     handle: format!("{:?}", key.handle),
                     state: key.state,
                     kid: key.made.as_ref().map(|made| made.kid.to_string()),
+                    kept: key.kept().map(KeptRecord::from),
                 })
                 .collect(),
             leftovers: keyset

@@ -39,6 +39,7 @@ pub(super) fn running(running: Option<&String>, config: &Config) -> Finding {
 /// What is allowed, and hardly meant.
 pub(crate) fn warnings(config: &Config) -> Vec<Finding> {
     let mut findings = grants(config);
+    findings.push(approvals(config));
     if config.listen.jwks.is_none() {
         findings.push(Finding::warning(
             Check::ConfigListen,
@@ -84,6 +85,22 @@ fn grants(config: &Config) -> Vec<Finding> {
         findings.push(Finding::ok(Check::ConfigGrants, "", found));
     }
     findings
+}
+
+/// What one person can do alone, or whoever has that person's key.
+fn approvals(config: &Config) -> Finding {
+    let check = Check::ConfigApprovals;
+    let alone: Vec<_> = config.approvals.grave_acts_of_one().collect();
+    if alone.is_empty() {
+        return Finding::ok(check, "", "no person alone can do what cannot be undone");
+    }
+    let alone = alone.join(", ");
+    Finding::warning(
+        check,
+        "approvals",
+        format!("one custodian alone can do these: {alone}"),
+        "set them to 2 under [approvals], where two persons can be reached",
+    )
 }
 
 pub(super) fn plural(count: usize, word: &str) -> String {

@@ -7,14 +7,15 @@ use std::{
 };
 
 use mintwarden_hsm_config::{
-    device::{Device, DeviceKind},
+    device::{Device, DeviceKind, Tcti, Tpm},
     model::Model,
     quirks::Quirks,
 };
 use mintwarden_worker::{
+    device::KeptKey,
     finding::{Check, Finding},
     wire::{
-        Answer, Ask, BUILD, Examine, FromWorker, LastWords, MAX_FRAME, ServerHello, ToWorker,
+        Answer, Ask, BUILD, Examine, FromWorker, Kept, LastWords, MAX_FRAME, ServerHello, ToWorker,
         read_frame, write_frame,
     },
 };
@@ -29,8 +30,12 @@ const OPENING: Duration = Duration::from_secs(120);
 
 /// What is known of a device's make.
 pub(super) fn model(device: &Device) -> Finding {
-    let DeviceKind::Pkcs11(pkcs11) = &device.kind else {
-        return Finding::skipped(Check::DeviceModel, &device.name, "no PKCS#11 token", "");
+    let pkcs11 = match &device.kind {
+        DeviceKind::Pkcs11(pkcs11) => pkcs11,
+        DeviceKind::Tpm(tpm) => {
+            return tpm_model(device, tpm);
+        }
+        _ => return Finding::skipped(Check::DeviceModel, &device.name, "of another kind", ""),
     };
     let quirks = quirks(&pkcs11.quirks);
     let quirks = if quirks.is_empty() { "none".to_owned() } else { quirks.join(", ") };
@@ -42,6 +47,35 @@ pub(super) fn model(device: &Device) -> Finding {
     let module = pkcs11.module.display();
     let found = format!("{}, {known}; {module}; quirks in force: {quirks}", pkcs11.model);
     Finding::ok(Check::DeviceModel, &device.name, found)
+}
+
+fn tpm_model(device: &Device, tpm: &Tpm) -> Finding {
+    let check = Check::DeviceModel;
+    let found = format!("a TPM 2.0 by way of {}", tpm.tcti);
+    match (&tpm.tcti, tpm.tcti.is_managed(), tpm.exclusive) {
+        (_, true, false) => {
+            let found = format!("{found}, behind a resource manager");
+            Finding::ok(check, &device.name, found)
+        }
+        (_, true, true) => {
+            let found = format!("{found}, behind a resource manager and with exclusive = true");
+            let remedy = "leave exclusive out: what others have loaded is not seen from here";
+            Finding::warning(check, &device.name, found, remedy)
+        }
+        (Tcti::Device(_), false, _) => {
+            let found = format!(
+                "{found}, without a resource manager: what else uses this TPM is flushed at each start"
+            );
+            let remedy = "tcti = \"device:/dev/tpmrm0\", without exclusive";
+            Finding::warning(check, &device.name, found, remedy)
+        }
+        (tcti, ..) if tcti.leaves_the_machine() => {
+            let found = format!("{found}, over a network in clear");
+            let remedy = "keep that network private to the two: who is on it sees what is signed, and can stop it";
+            Finding::warning(check, &device.name, found, remedy)
+        }
+        _ => Finding::ok(check, &device.name, format!("{found}, used by nobody else")),
+    }
 }
 
 /// In what a module differs from the usual, `key = value` each.
@@ -59,10 +93,15 @@ fn quirks(quirks: &Quirks) -> Vec<String> {
 }
 
 /// Asks the worker behind `socket`; closing that ends it.
-pub(super) fn ask(name: &str, socket: OwnedFd, within: Duration) -> DeviceAccount {
+pub(super) fn ask(
+    name: &str,
+    socket: OwnedFd,
+    kept: Vec<KeptKey>,
+    within: Duration,
+) -> DeviceAccount {
     let device = name.to_owned();
     let account = bounded(OPENING + within, move || {
-        converse(&device, UnixStream::from(socket), within).unwrap_or_else(|error| {
+        converse(&device, UnixStream::from(socket), kept, within).unwrap_or_else(|error| {
             let silent =
                 matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
             let finding = if silent { examine::silent(&device) } else { broken(&device, &error) };
@@ -82,9 +121,15 @@ fn broken(device: &str, error: &io::Error) -> Finding {
     Finding::fault(Check::DeviceState, device, found, remedy)
 }
 
-fn converse(device: &str, wire: UnixStream, within: Duration) -> io::Result<DeviceAccount> {
+fn converse(
+    device: &str,
+    wire: UnixStream,
+    kept: Vec<KeptKey>,
+    within: Duration,
+) -> io::Result<DeviceAccount> {
     wire.set_read_timeout(Some(OPENING))?;
-    send(&wire, 0, Ask::Hello(ServerHello { build: BUILD.into() }))?;
+    let kept = kept.into_iter().map(Kept::from).collect();
+    send(&wire, 0, Ask::Hello(ServerHello { build: BUILD.into(), kept }))?;
     let hello = match receive(&wire)? {
         Some(Answer::Hello(hello)) => hello,
         Some(Answer::LastWords(last)) => return Ok(ended(device, vec![], &last)),
@@ -150,7 +195,35 @@ fn receive(mut wire: &UnixStream) -> io::Result<Option<Answer>> {
 
 #[cfg(test)]
 mod tests {
+    use mintwarden_hsm_config::pin::PinSource;
+    use mintwarden_worker::finding::Verdict;
+
     use super::*;
+
+    #[test]
+    fn a_way_to_a_tpm_that_leaves_the_machine_is_warned_of() {
+        for (tcti, verdict) in [
+            ("swtpm:host=127.0.0.1,port=2321", Verdict::Ok),
+            ("swtpm:host=tpm,port=2321", Verdict::Warning),
+        ] {
+            let tpm = Tpm {
+                tcti: tcti.parse().expect("a way"),
+                secret: PinSource::File("secret".into()),
+                exclusive: true,
+                parent: None,
+                pcrs: None,
+            };
+            let kind = DeviceKind::Tpm(tpm);
+            let device = Device {
+                name: "tpm-a".parse().expect("a name"),
+                kind,
+                sessions: 1,
+                call_timeout: OPENING,
+                environment: [].into(),
+            };
+            assert_eq!(model(&device).verdict, verdict, "{tcti}");
+        }
+    }
 
     #[test]
     fn quirks_are_told_where_they_differ_from_the_usual() {

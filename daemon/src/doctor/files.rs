@@ -8,7 +8,7 @@ use std::{
 };
 
 use mintwarden_hsm_config::{
-    device::{Device, DeviceKind},
+    device::{Device, DeviceKind, Tcti},
     pin::PinSource,
 };
 use mintwarden_worker::finding::{Check, Finding};
@@ -30,8 +30,17 @@ pub(super) fn examine(config: &Config, layout: &Layout, owners: Owners) -> Vec<F
     }
     for device in &config.devices {
         findings.push(pin(device, owners));
-        let DeviceKind::Pkcs11(pkcs11) = &device.kind else { continue };
-        findings.push(unchangeable(Check::FileModule, &pkcs11.module, &[owners.launcher]));
+        match &device.kind {
+            DeviceKind::Pkcs11(pkcs11) => {
+                findings.push(unchangeable(Check::FileModule, &pkcs11.module, &[owners.launcher]));
+            }
+            DeviceKind::Tpm(tpm) => {
+                if let Tcti::Device(path) = &tpm.tcti {
+                    findings.push(device_file(path, owners));
+                }
+            }
+            _ => {}
+        }
     }
     findings.extend(state(config, layout, owners));
     findings
@@ -82,12 +91,44 @@ fn private_key(path: &Path, owners: Owners) -> Finding {
     Finding::ok(check, path.display(), described(&metadata))
 }
 
+/// A TPM's device file, which the worker has to be able to open for reading and writing.
+fn device_file(path: &Path, owners: Owners) -> Finding {
+    let check = Check::FileDevice;
+    let metadata = match look(check, path) {
+        Ok(metadata) => metadata,
+        Err(finding) => return finding,
+    };
+    let of_group = format!("{}, gid {}", described(&metadata), metadata.gid());
+    if !metadata.file_type().is_char_device() {
+        let remedy = "name the kernel's resource manager: tcti = \"device:/dev/tpmrm0\"";
+        return Finding::fault(check, path.display(), "is no device file", remedy);
+    }
+    let bits = match owners {
+        Owners { worker: ROOT, .. } => 0o6,
+        Owners { worker, .. } if worker == metadata.uid() => metadata.mode() >> 6,
+        Owners { worker_group, .. } if worker_group == metadata.gid() => metadata.mode() >> 3,
+        _ => metadata.mode(),
+    };
+    if bits & 0o6 != 0o6 {
+        let Owners { worker, worker_group, .. } = owners;
+        let found = format!(
+            "the workers' user (uid {worker}, gid {worker_group}) cannot open it ({of_group})"
+        );
+        let remedy = "give the workers' user the file's group (mostly tss) as its primary group: \
+                      usermod --gid tss USER";
+        return Finding::fault(check, path.display(), found, remedy);
+    }
+    if metadata.mode() & 0o006 != 0 {
+        let found = format!("everybody can use this TPM ({of_group})");
+        let remedy = "chmod 660, by a rule of udev: others could fill it, or lock it out";
+        return Finding::warning(check, path.display(), found, remedy);
+    }
+    Finding::ok(check, path.display(), of_group)
+}
+
 fn pin(device: &Device, owners: Owners) -> Finding {
     let check = Check::FilePin;
-    let DeviceKind::Pkcs11(pkcs11) = &device.kind else {
-        return Finding::skipped(check, &device.name, "no PKCS#11 token", "");
-    };
-    let path = match &pkcs11.pin {
+    let path = match device.secret() {
         PinSource::File(path) => path,
         PinSource::Credential(name) => {
             let found =
@@ -142,10 +183,10 @@ fn state(config: &Config, layout: &Layout, owners: Owners) -> Vec<Finding> {
         return vec![Finding::ok(Check::FileState, base.display(), found)];
     }
     let mut findings = vec![unchangeable(Check::FileState, base, &[owners.launcher])];
-    let server = (base.join("server"), owners.server);
+    let server = ["server", "anchor"].map(|name| (base.join(name), owners.server));
     let devices = config.devices.iter();
     let workers = devices.map(|device| (layout.device_dir(device.name.as_str()), owners.worker));
-    for (path, owner) in workers.chain([server]) {
+    for (path, owner) in workers.chain(server) {
         let metadata = match fs::metadata(&path) {
             // Made by the next start.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -239,4 +280,27 @@ fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use mintwarden_worker::finding::Verdict;
+
+    use super::*;
+
+    /// `/dev/null` is a device file that root has and everybody can open.
+    #[test]
+    fn a_device_file_has_to_be_one_and_not_everybodys() {
+        let owners = Owners { launcher: 1, server: 2, worker: 3, worker_group: 4 };
+        let null = device_file(Path::new("/dev/null"), owners);
+        assert_eq!((null.check, null.verdict), (Check::FileDevice, Verdict::Warning), "{null:?}");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        assert_eq!(device_file(file.path(), owners).found, "is no device file");
+        let absent = device_file(Path::new("/dev/no-such-tpm"), owners);
+        assert_eq!(absent.verdict, Verdict::Fault);
+        let console = Path::new("/dev/tty0");
+        if fs::metadata(console).is_ok_and(|found| found.mode() & 0o006 != 0o006) {
+            assert!(device_file(console, owners).found.contains("cannot open it"));
+        }
+    }
 }

@@ -187,7 +187,7 @@ mod tests {
 
     fn record(handle: &str, state: KeyState) -> KeyRecord {
         let kid = (state != KeyState::Generating).then(|| format!("kid-{handle}"));
-        KeyRecord { device: "hsm-a".into(), handle: handle.into(), state, kid }
+        KeyRecord { device: "hsm-a".into(), handle: handle.into(), state, kid, kept: None }
     }
 
     fn issuer(keys: Vec<KeyRecord>) -> IssuerAccount {

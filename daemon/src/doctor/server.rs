@@ -147,9 +147,10 @@ impl Examined {
     }
 
     async fn account(&self, deadline: Deadline) -> ServerAccount {
-        let workers = self.config.devices.iter().filter_map(|device| {
-            self.app.workers.get(device.name.as_str()).map(|worker| worker.examine(deadline))
-        });
+        let usual = self.config.limits.default_deadline;
+        let workers = self.config.devices.iter();
+        let workers = workers.filter_map(|device| self.app.workers.get(device.name.as_str()));
+        let workers = workers.map(|worker| worker.examine(deadline, usual));
         let devices = join_all(workers).await;
         let issuers = self.app.issuers.values().map(|(issuer, _)| {
             let snapshot = issuer.snapshot();

@@ -12,6 +12,7 @@ use std::{
 };
 
 use mintwarden_worker::{
+    device::KeptKey,
     finding::{Check, Finding},
     harden,
     setup::Setup,
@@ -63,8 +64,9 @@ impl Parts<'_> {
                 .iter()
                 .map(|device| {
                     let setup = self.setup(device.name.as_str());
+                    let kept = account.kept(device.name.as_str());
                     let directory = &directory;
-                    scope.spawn(move || self.device(directory, setup?))
+                    scope.spawn(move || self.device(directory, setup?, kept))
                 })
                 .collect();
             workers.into_iter().filter_map(|worker| worker.join().ok().flatten()).collect()
@@ -99,17 +101,17 @@ impl Parts<'_> {
         })
     }
 
-    fn device(&self, directory: &Path, setup: Setup) -> Option<DeviceAccount> {
-        let name = setup.device.name.to_string();
+    fn device(&self, directory: &Path, setup: Setup, kept: Vec<KeptKey>) -> Option<DeviceAccount> {
+        let (name, worker) = (setup.device.name.to_string(), setup.device.kind.worker());
         Some(match process::worker(directory, &setup, self.layout.worker, self.log) {
             Ok((process, socket)) => {
-                let account = device::ask(&name, socket, self.within);
+                let account = device::ask(&name, socket, kept, self.within);
                 process.end(ENDING);
                 account
             }
             Err(error) => {
                 let found = format!("its worker cannot be started: {error}");
-                let remedy = "install mintwarden-pkcs11 beside mintwarden";
+                let remedy = format!("install {worker} beside mintwarden");
                 let finding = Finding::fault(Check::DeviceState, &name, found, remedy);
                 DeviceAccount { device: name, findings: vec![finding], keys: None }
             }

@@ -1,7 +1,7 @@
 //! Who the processes are, and what it costs where they are one.
 
 use mintwarden_worker::finding::{Check, Finding};
-use rustix::process::geteuid;
+use rustix::process::{getegid, geteuid};
 
 use crate::{
     config::{Config, Users},
@@ -15,19 +15,21 @@ pub(super) struct Owners {
     pub(super) launcher: u32,
     pub(super) server: u32,
     pub(super) worker: u32,
+    /// The workers' only group.
+    pub(super) worker_group: u32,
 }
 
 impl Owners {
     pub(super) fn of(layout: &Layout) -> Self {
-        let own = geteuid().as_raw();
-        let uid = |identity: Option<(u32, u32)>| identity.map_or(own, |(uid, _)| uid);
-        Self { launcher: own, server: uid(layout.server), worker: uid(layout.worker) }
+        let own = (geteuid().as_raw(), getegid().as_raw());
+        let ((server, _), worker) = (layout.server.unwrap_or(own), layout.worker.unwrap_or(own));
+        Self { launcher: own.0, server, worker: worker.0, worker_group: worker.1 }
     }
 }
 
 /// What there is to say about the users.
 pub(super) fn examine(config: &Config, owners: Owners) -> Finding {
-    let Owners { launcher, server, worker } = owners;
+    let Owners { launcher, server, worker, .. } = owners;
     if server != worker {
         let found = format!("launcher uid {launcher}, server uid {server}, workers uid {worker}");
         return Finding::ok(Check::Users, "", found);

@@ -6,7 +6,7 @@ use mintwarden_worker::device::KeyHandle;
 
 use super::{
     Destruction, KeyState, Keyset, Phase, Policy, View,
-    plan::{obstacle, timing, why_rotation_is_due},
+    plan::{Obstacle, timing, why_rotation_is_due},
     view::Loss,
 };
 use crate::clock::{Agreement, Now, UnixTime};
@@ -40,6 +40,10 @@ pub enum Alarm {
     Suspended {
         /// The key.
         kid: String,
+        /// The device.
+        device: String,
+        /// By whom, and why, in words.
+        why: String,
     },
     /// A device does not show a key that the records name, or shows it with a defect (I7).
     KeyLost {
@@ -71,7 +75,7 @@ pub enum Alarm {
         /// The device.
         device: String,
         /// Why.
-        reason: String,
+        why: Obstacle,
     },
     /// A private key was to be destroyed, and was not there (I7).
     DestroyedElsewhere {
@@ -152,7 +156,12 @@ impl std::fmt::Display for Alarm {
             Self::PastSignUntil { kid } => {
                 write!(f, "key {kid} has reached sign_until and refuses to sign")
             }
-            Self::Suspended { kid } => write!(f, "key {kid} is suspended; resume or revoke it"),
+            Self::Suspended { kid, device, why } => {
+                write!(
+                    f,
+                    "key {kid} in {device} is {why}; resume or revoke it, or activate another"
+                )
+            }
             Self::KeyLost { kid, device, loss } => write!(f, "key {kid} in {device}: {loss}"),
             Self::UnnamedObject { device, handle } => {
                 write!(f, "{device} holds an object {handle:?} of the issuer that no record names")
@@ -160,9 +169,7 @@ impl std::fmt::Display for Alarm {
             Self::Leftover { device, handle, reason } => {
                 write!(f, "device {device} may hold an unused object {handle:?}: {reason}")
             }
-            Self::GenerationStopped { device: _, reason } => {
-                write!(f, "{reason}; look at the device, then let a custodian say rotate (or init)")
-            }
+            Self::GenerationStopped { device: _, why } => why.fmt(f),
             Self::DestroyedElsewhere { kid, device } => {
                 write!(f, "key {kid} was to be destroyed, and {device} did not hold it any more")
             }
@@ -170,7 +177,8 @@ impl std::fmt::Display for Alarm {
                 f,
                 "the wall clock was stepped by {} s: maturity, unpublishing and destruction stand \
                  still until it is right or has held",
-                by / 1000
+                // To the nearest: two readings of two clocks differ by a millisecond more or less.
+                by.saturating_add(500).div_euclid(1000)
             ),
             Self::Trouble { device, what } => match device {
                 Some(_) => write!(f, "{what}; it is tried again"),
@@ -199,14 +207,18 @@ pub fn alarms(keyset: &Keyset, now: &Now, policy: &Policy, view: &View) -> Vec<A
     }
     for device in &policy.devices {
         alarms.extend(
-            obstacle(keyset, device)
-                .map(|reason| Alarm::GenerationStopped { device: device.clone(), reason }),
+            Obstacle::of(keyset, device)
+                .map(|why| Alarm::GenerationStopped { device: device.clone(), why }),
         );
     }
     for key in &keyset.keys {
         let (kid, device) = (key.name(), key.device.clone());
         match (key.state, &key.destruction) {
-            (KeyState::Suspended, _) => alarms.push(Alarm::Suspended { kid: kid.clone() }),
+            (KeyState::Suspended, _) => {
+                let why = key.suspension.as_ref().map_or("suspended".into(), ToString::to_string);
+                let (kid, device) = (kid.clone(), device.clone());
+                alarms.push(Alarm::Suspended { kid, device, why });
+            }
             (_, Some(Destruction::Absent)) if key.made.is_some() => {
                 alarms.push(Alarm::DestroyedElsewhere { kid: kid.clone(), device: device.clone() });
             }

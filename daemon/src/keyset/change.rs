@@ -5,7 +5,8 @@ use std::time::Duration;
 use mintwarden_worker::device::{DeviceKey, KeyHandle};
 
 use super::{
-    Destruction, Key, KeyState, Keyset, Leftover, MadeKey, Phase, Policy, Signatures,
+    Destruction, Key, KeyState, Keyset, Leftover, MadeKey, Phase, Policy, Signatures, Suspension,
+    WishedFor,
     plan::{Act, timing},
 };
 use crate::clock::{Checkpoint, Now};
@@ -44,6 +45,9 @@ pub fn carry_out(keyset: &Keyset, act: &Act, cx: Context<'_>) -> Keyset {
                 with(next, predecessor, |key| deactivate(key, cx));
             }
             with(next, successor, |key| activate(key, cx));
+            if let Some(device) = next.by_handle(successor).map(|key| key.device.clone()) {
+                drop_activations(next, &device);
+            }
         }
         Act::Retire(handle) => with(next, handle, |key| deactivate(key, cx)),
         Act::Unpublish(handle) => {
@@ -65,6 +69,7 @@ fn with(keyset: &mut Keyset, handle: &KeyHandle, change: impl FnOnce(&mut Key)) 
 
 pub(super) fn enter(key: &mut Key, state: KeyState, cx: Context<'_>) {
     key.state = state;
+    key.suspension = None;
     key.changed_at = cx.now.moment.wall.seconds();
 }
 
@@ -95,8 +100,22 @@ pub(super) fn stop(key: &mut Key, state: KeyState, cx: Context<'_>) {
     enter(key, state, cx);
     key.wish = None;
     if let Some(signatures) = &mut key.signatures {
-        signatures.stopped.get_or_insert(cx.now.stop(STOP_MARGIN));
+        signatures.stopped.get_or_insert(cx.now.stop(key.activated, STOP_MARGIN));
     }
+}
+
+/// Forgets which standby of a device was to be the next: it was asked for under circumstances that are over.
+/// A key that a custodian stops since then is not to have an older word of another for its successor.
+pub(super) fn drop_activations(keyset: &mut Keyset, device: &str) {
+    for key in keyset.keys.iter_mut().filter(|key| key.device == device && key.is_standby()) {
+        key.wish.take_if(|wish| wish.what != WishedFor::Destruction);
+    }
+}
+
+/// Stops a key, reversibly.
+pub(super) fn suspend(key: &mut Key, suspension: Suspension, cx: Context<'_>) {
+    stop(key, KeyState::Suspended, cx);
+    key.suspension = Some(suspension);
 }
 
 fn deactivate(key: &mut Key, cx: Context<'_>) {
@@ -106,9 +125,11 @@ fn deactivate(key: &mut Key, cx: Context<'_>) {
     }
 }
 
-/// Takes a key out of the JWK Set at once, for good.
+/// Takes a key out of the JWK Set at once, for good. One whose private key is gone stays `destroyed`.
 pub(super) fn compromise(key: &mut Key, cx: Context<'_>) {
-    stop(key, KeyState::Compromised, cx);
+    if key.state != KeyState::Destroyed {
+        stop(key, KeyState::Compromised, cx);
+    }
     key.unpublished.get_or_insert(cx.now.moment);
 }
 
@@ -116,6 +137,7 @@ fn end(key: &mut Key, destruction: Destruction, cx: Context<'_>) {
     enter(key, KeyState::Destroyed, cx);
     key.wish = None;
     key.destruction = Some(destruction);
+    key.wrapped = None;
 }
 
 fn publish_first(next: &mut Keyset, cx: Context<'_>) {
@@ -156,21 +178,24 @@ pub fn adopt(
     found: Option<DeviceKey>,
     cx: Context<'_>,
 ) -> (Keyset, Option<String>) {
+    let wrapped = found.as_ref().and_then(|found| found.wrapped.clone());
     let made = fit(keyset, handle, found, cx.policy);
     let given_up = made.as_ref().err().cloned();
+    let device = keyset.by_handle(handle).map(|key| key.device.clone()).unwrap_or_default();
     let next = keyset.succeed(cx.clock.clone(), |next| match made {
         Ok(made) => {
-            next.leftovers_allowed = next.leftovers.len() + Keyset::ATTEMPTS;
+            next.settle_attempts(&device);
             with(next, handle, |key| {
                 key.made = Some(made);
+                key.wrapped = wrapped;
                 enter(key, KeyState::PreActive, cx);
             });
         }
         Err(reason) => {
-            let device = next.by_handle(handle).map(|key| key.device.clone()).unwrap_or_default();
             next.keys.retain(|key| key.handle != *handle);
             let at = cx.now.moment.wall.seconds();
-            next.leftovers.push(Leftover { device, handle: handle.clone(), reason, at });
+            let handle = handle.clone();
+            next.leave(Leftover { device, handle, reason, at, settled: false });
         }
     });
     (next, given_up)
@@ -224,7 +249,7 @@ pub fn prolong_stops(before: &Keyset, keyset: &Keyset, cx: Context<'_>) -> Optio
         keyset.succeed(cx.clock.clone(), |next| {
             for key in next.keys.iter_mut().filter(|key| stopped(key)) {
                 if let Some(signatures) = &mut key.signatures {
-                    signatures.stopped = Some(cx.now.stop(STOP_MARGIN));
+                    signatures.stopped = Some(cx.now.stop(key.activated, STOP_MARGIN));
                 }
             }
         })
@@ -265,6 +290,7 @@ mod tests {
             issuer: Some(issuer()),
             public: Some(jwk),
             defects: vec![],
+            wrapped: None,
             unproven: vec![],
         };
         let given_up = |rsa_bits| {

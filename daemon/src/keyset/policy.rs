@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mintwarden_worker::{Algorithm, algorithm::RsaBits};
 
+use super::Key;
 use crate::config;
 
 /// What the configuration wants of an issuer's keyset. Times as in DESIGN.md "Rotation timing".
@@ -42,6 +43,22 @@ impl Policy {
     pub const MAX_DESTROYED: usize = 32;
     /// Records of failed attempts that are kept; beyond it none is made.
     pub const MAX_LEFTOVERS: usize = 64;
+
+    /// Whether a key is of the kind that the configuration asks for. One that is still made is made so.
+    #[must_use]
+    pub fn wants(&self, key: &Key) -> bool {
+        let size = key.made.as_ref().map(|made| made.jwk.rsa_bits());
+        key.algorithm == self.algorithm && size.is_none_or(|size| size == self.rsa_bits)
+    }
+
+    /// The kind of key that the configuration asks for, in words.
+    #[must_use]
+    pub fn wanted(&self) -> String {
+        match self.rsa_bits {
+            Some(bits) => format!("{} of {} bits", self.algorithm, bits.bits()),
+            None => self.algorithm.to_string(),
+        }
+    }
 
     /// R + P + S.
     #[must_use]

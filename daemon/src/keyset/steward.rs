@@ -20,29 +20,51 @@ use tokio::{
 use super::{
     KeyState, Pairs, Phase, WishedFor,
     act::{CustodianAct, Refusal},
-    apply::{Answer, Call, Keeper, KeyOps, KeyOpsError, OrderError},
+    apply::{self, Call, Heard, Keeper, KeyOps, KeyOpsError, OrderError, Request},
     live::{LiveIssuer, Report, Snapshot},
+    plan::Obstacle,
+    precaution::Precaution,
+    proposal::{ProposalId, ProposalRefusal},
 };
 use crate::{
-    clock::SystemClock,
+    access::Custodian,
+    clock::{self, Deadline, SystemClock, UnixTime},
+    listen::LiveCertificates,
+    record::Book,
     store::{Store, StoreError},
 };
 
 /// Orders that wait for a steward.
 const QUEUE: usize = 16;
 
+/// How long a custodian waits for what an act leaves to do in a device. The act itself is done by
+/// then; a device that hangs delays the answer by no more.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Whether the server serves JWK Sets now: what maturity counts (I4).
 #[derive(Clone, Debug, Default)]
-pub struct Serving(Arc<AtomicBool>);
+pub struct Serving {
+    accepting: Arc<AtomicBool>,
+    /// What verifiers have to accept before they are served; `None`: they need not.
+    certificates: Option<LiveCertificates>,
+}
 
 impl Serving {
-    /// Says that listeners accept, or do no longer.
-    pub fn set(&self, serving: bool) {
-        self.0.store(serving, Ordering::Release);
+    /// Where verifiers fetch over TLS by these certificates.
+    #[must_use]
+    pub fn by(certificates: Option<LiveCertificates>) -> Self {
+        Self { certificates, ..Self::default() }
     }
 
-    fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+    /// Says that listeners accept, or do no longer.
+    pub fn set(&self, serving: bool) {
+        self.accepting.store(serving, Ordering::Release);
+    }
+
+    /// Under a certificate that does not hold nobody is served, however many listeners accept.
+    pub(crate) fn at(&self, now: UnixTime) -> bool {
+        self.accepting.load(Ordering::Acquire)
+            && self.certificates.as_ref().is_none_or(|certificates| certificates.now().hold(now))
     }
 }
 
@@ -53,15 +75,18 @@ pub enum StewardError {
     /// It is refused; nothing changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What was said about a proposal is refused; nothing changed by it.
+    #[error(transparent)]
+    Proposal(#[from] ProposalRefusal),
     /// A device or the store could not do its part yet.
     #[error("{0}; the work goes on by itself when this is mended")]
     Interrupted(String),
     /// A device or the store could not do its part, and nothing goes on by itself.
     #[error("{0}")]
     Failed(String),
-    /// Too many attempts came to nothing.
-    #[error("{0}; look at the device, then say it again")]
-    GivenUp(String),
+    /// No key is made until a person acts.
+    #[error("{0}")]
+    GivenUp(Obstacle),
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Stopping,
@@ -71,13 +96,23 @@ impl From<OrderError> for StewardError {
     fn from(error: OrderError) -> Self {
         match error {
             OrderError::Refused(refusal) => Self::Refused(refusal),
+            OrderError::Proposal(refusal) => Self::Proposal(refusal),
             OrderError::Store(error) => Self::Failed(error.to_string()),
             OrderError::Device(error) => Self::Failed(error.to_string()),
         }
     }
 }
 
-type Outcome = Result<Arc<Snapshot>, StewardError>;
+/// What came of what a custodian asked for.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The keys as they stand; `None` where there never were any.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// The proposal, where it was about one: open where more persons have to agree.
+    pub proposal: Option<ProposalId>,
+}
+
+type Outcome = Result<Answer, StewardError>;
 
 enum Message {
     Order(Order),
@@ -85,8 +120,16 @@ enum Message {
 }
 
 struct Order {
+    by: Custodian,
+    request: Request,
+    reply: oneshot::Sender<Outcome>,
+}
+
+/// A custodian whose act the plan is still carrying out.
+struct Waiting {
     act: CustodianAct,
-    reason: String,
+    proposal: Option<ProposalId>,
+    patience: Deadline,
     reply: oneshot::Sender<Outcome>,
 }
 
@@ -107,17 +150,23 @@ impl Steward {
         store: S,
         ops: Arc<K>,
         serving: Serving,
+        book: Book,
     ) -> Result<Self, StoreError>
     where
         S: Store + 'static,
         K: KeyOps + 'static,
     {
         let show = {
-            let issuer = Arc::clone(&issuer);
-            Box::new(move |keyset: &super::Keyset| issuer.show(keyset))
+            let (issuer, ops) = (Arc::clone(&issuer), Arc::clone(&ops));
+            Box::new(move |keyset: &super::Keyset| {
+                ops.keep(keyset);
+                issuer.show(keyset);
+            })
         };
         let (name, policy) = (issuer.config.name().clone(), issuer.policy().clone());
         let keeper = Keeper::open(name, policy, pairs, store, SystemClock, show).await?;
+        let keeper = keeper.staffed(issuer.quorum().clone(), book);
+        issuer.show_proposals(keeper.proposals());
         let (messages, asked) = mpsc::channel(QUEUE);
         let calls = Calls::default();
         let (waiting, deferred) = (vec![], VecDeque::new());
@@ -126,15 +175,14 @@ impl Steward {
         Ok(Self { messages })
     }
 
-    /// Carries out a custodian's act; answers when it is done, or as far as it can be by now. Goes on
+    /// Does what a custodian asks for; answers when it is done, or as far as it can be by now. Goes on
     /// even if this future is dropped.
     ///
     /// # Errors
     /// [`StewardError`].
-    pub async fn order(&self, act: CustodianAct, reason: &str) -> Outcome {
+    pub async fn order(&self, by: Custodian, request: Request) -> Outcome {
         let (reply, answer) = oneshot::channel();
-        let order = Order { act, reason: reason.to_owned(), reply };
-        let order = Message::Order(order);
+        let order = Message::Order(Order { by, request, reply });
         self.messages.send(order).await.map_err(|_| StewardError::Stopping)?;
         answer.await.map_err(|_| StewardError::Stopping)?
     }
@@ -154,8 +202,7 @@ struct Work<S, K> {
     ops: Arc<K>,
     serving: Serving,
     calls: Calls,
-    /// Custodians whose acts the plan is still carrying out.
-    waiting: Vec<(CustodianAct, oneshot::Sender<Outcome>)>,
+    waiting: Vec<Waiting>,
     /// First keys asked for while first keys are being made: once that is done, they are answered.
     deferred: VecDeque<Order>,
 }
@@ -176,6 +223,7 @@ impl<S: Store, K: KeyOps + 'static> Work<S, K> {
                 Some((call, outcome)) = self.calls.next() => {
                     self.keeper.finish(&call, outcome).await;
                 }
+                () = self.issuer.suspects().until_condemned() => {}
                 _ = ticks.tick() => {}
             }
             self.go_on().await;
@@ -188,24 +236,29 @@ impl<S: Store, K: KeyOps + 'static> Work<S, K> {
     }
 
     async fn go_on(&mut self) {
-        self.keeper.tick(self.serving.get(), &*self.ops);
+        self.keeper.tick(self.serving.at(clock::wall()), &*self.ops);
+        // A key stays condemned until the keyset says that it is suspended.
+        for kid in self.issuer.suspects().condemned() {
+            self.keeper.take_precaution(&Precaution::SuspendWrongSigner(kid)).await;
+        }
         for call in self.keeper.work(&*self.ops).await {
             self.calls.begin(call, self.issuer.config.name().clone(), Arc::clone(&self.ops));
         }
+        self.issuer.show_proposals(self.keeper.proposals());
         self.issuer.set_report(Report {
             now: self.keeper.now(),
             view: self.keeper.view().clone(),
             alarms: self.keeper.alarms(),
         });
         let waiting = std::mem::take(&mut self.waiting);
-        for (act, reply) in waiting {
-            match self.outcome(&act) {
+        for waiting in waiting {
+            match self.outcome(&waiting) {
                 // Whoever asked may be gone; the work is done all the same.
-                Some(outcome) => drop(reply.send(outcome)),
-                None => self.waiting.push((act, reply)),
+                Some(outcome) => drop(waiting.reply.send(outcome)),
+                None => self.waiting.push(waiting),
             }
         }
-        if !self.waiting.iter().any(|(act, _)| is_first(act))
+        if !self.waiting.iter().any(|waiting| is_first(&waiting.act))
             && let Some(order) = self.deferred.pop_front()
         {
             self.order(order).await;
@@ -213,19 +266,39 @@ impl<S: Store, K: KeyOps + 'static> Work<S, K> {
     }
 
     async fn order(&mut self, order: Order) {
-        if is_first(&order.act) && self.waiting.iter().any(|(act, _)| is_first(act)) {
-            self.deferred.push_back(order);
+        let first = matches!(&order.request, Request::Act { act, .. } if is_first(act));
+        if first && self.waiting.iter().any(|waiting| is_first(&waiting.act)) {
+            self.deferred.retain(|order| !order.reply.is_closed());
+            if self.deferred.len() < QUEUE {
+                self.deferred.push_back(order);
+            } else {
+                drop(order.reply.send(Err(ProposalRefusal::TooOften.into())));
+            }
             return;
         }
-        let Order { act, reason, reply } = order;
-        match self.keeper.order(&act, &reason, &*self.ops).await {
-            Ok(()) => self.waiting.push((act, reply)),
+        let Order { by, request, reply } = order;
+        let heard = self.keeper.hear(&by, &request, &*self.ops).await;
+        self.issuer.show_proposals(self.keeper.proposals());
+        match heard {
+            Ok(Heard::Done { act, proposal }) => {
+                let patience = Deadline::within(PATIENCE);
+                self.waiting.push(Waiting { act, proposal, patience, reply });
+            }
+            // Whoever asked may be gone; it is stored all the same.
+            Ok(Heard::Waits(id) | Heard::Rejected(id)) => {
+                let answer = Answer { snapshot: self.issuer.snapshot(), proposal: Some(id) };
+                drop(reply.send(Ok(answer)));
+            }
             Err(error) => drop(reply.send(Err(error.into()))),
         }
     }
 
     /// What an act has come to; `None` while the plan is at it.
-    fn outcome(&self, act: &CustodianAct) -> Option<Outcome> {
+    fn outcome(&self, Waiting { act, proposal, patience, .. }: &Waiting) -> Option<Outcome> {
+        let as_it_stands = || {
+            let proposal = proposal.clone();
+            Some(Ok(Answer { snapshot: Some(self.issuer.snapshot()?), proposal }))
+        };
         let keyset = self.keeper.keyset()?;
         let done = match act {
             CustodianAct::Init | CustodianAct::Recover { .. } => keyset.phase == Phase::Published,
@@ -241,7 +314,7 @@ impl<S: Store, K: KeyOps + 'static> Work<S, K> {
             _ => true,
         };
         if done {
-            return self.issuer.snapshot().map(Ok);
+            return as_it_stands();
         }
         if keyset.phase != Phase::Published {
             let refused = self.keeper.init_refused().map(StewardError::Refused);
@@ -249,8 +322,9 @@ impl<S: Store, K: KeyOps + 'static> Work<S, K> {
             let trouble = || self.keeper.trouble(&*self.ops).map(StewardError::Interrupted);
             return refused.or_else(given_up).or_else(trouble).map(Err);
         }
-        // What is left waits for something else than a device that is at it.
-        self.calls.is_empty().then(|| self.issuer.snapshot().map(Ok)).flatten()
+        // What is left waits for something else than a device that is at it, or for too long.
+        let leave_it = self.calls.is_empty() || patience.left().is_none();
+        if leave_it { as_it_stands() } else { None }
     }
 }
 
@@ -262,7 +336,7 @@ fn is_first(act: &CustodianAct) -> bool {
 /// Calls of devices under way.
 #[derive(Default)]
 struct Calls {
-    tasks: JoinSet<Result<Answer, KeyOpsError>>,
+    tasks: JoinSet<Result<apply::Answer, KeyOpsError>>,
     calls: HashMap<Id, Call>,
 }
 
@@ -277,7 +351,7 @@ impl Calls {
         self.calls.is_empty()
     }
 
-    async fn next(&mut self) -> Option<(Call, Result<Answer, KeyOpsError>)> {
+    async fn next(&mut self) -> Option<(Call, Result<apply::Answer, KeyOpsError>)> {
         let (id, outcome) = match self.tasks.join_next_with_id().await? {
             Ok((id, outcome)) => (id, Ok(outcome)),
             Err(error) => (error.id(), Err(error)),

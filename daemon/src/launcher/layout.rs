@@ -3,6 +3,7 @@
 //! ```text
 //! state_dir/lock              held by the launcher
 //! state_dir/server/           the server's: keysets.redb
+//! state_dir/anchor/           the server's: which commit of keysets.redb was the last
 //! state_dir/devices/NAME/     the worker's: the record of pending logins (I10)
 //! ```
 
@@ -82,7 +83,9 @@ impl Layout {
         // Others may pass through, and see nothing.
         make(&self.state_dir, 0o711, None)?;
         make(&self.state_dir.join("devices"), 0o711, None)?;
-        make(&self.state_dir.join("server"), 0o700, self.server)?;
+        for directory in ["server", "anchor"] {
+            make(&self.state_dir.join(directory), 0o700, self.server)?;
+        }
         for device in &config.devices {
             make(&self.device_dir(device.name.as_str()), 0o700, self.worker)?;
         }

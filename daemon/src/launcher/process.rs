@@ -13,10 +13,7 @@ use std::{
     time::Duration,
 };
 
-use mintwarden_hsm_config::{
-    device::{Device, DeviceKind},
-    pin::PinSource,
-};
+use mintwarden_hsm_config::{device::Device, pin::PinSource};
 use mintwarden_worker::setup::Setup;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -115,16 +112,13 @@ pub(crate) fn worker(
     identity: Identity,
     log: Log,
 ) -> io::Result<(Process, OwnedFd)> {
-    let DeviceKind::Pkcs11(pkcs11) = &setup.device.kind else {
-        return Err(io::Error::other("no worker for this kind of device is installed"));
-    };
     let (ours, theirs) = UnixStream::pair()?;
-    let mut command = bare(&directory.join("mintwarden-pkcs11"), identity, log);
+    let mut command = bare(&directory.join(setup.device.kind.worker()), identity, log);
     command
         .stdin(OwnedFd::from(theirs))
         .envs(environment(&setup.device))
         .envs(inherited(&["RUST_LOG", "RUST_BACKTRACE"]));
-    match &pkcs11.pin {
+    match setup.device.secret() {
         PinSource::Env(name) => command.envs(inherited(&[name.as_str()])),
         PinSource::Credential(_) => command.envs(inherited(&["CREDENTIALS_DIRECTORY"])),
         PinSource::File(_) => &mut command,

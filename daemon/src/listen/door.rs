@@ -18,10 +18,15 @@ use crate::identity::Caller;
 /// Bound on connections whose peer is not known yet, or that wait for room.
 const MAX_NEWCOMERS: usize = 512;
 
+/// Bound on newcomers that were told to go and have not gone yet. They go at once; on a busy machine that is
+/// when their turn comes.
+const MAX_LEAVING: usize = 16;
+
 /// The door of one listener.
 #[derive(Clone)]
 pub(super) struct Door {
     room: Arc<Semaphore>,
+    places: Arc<Semaphore>,
     newcomers: Arc<Mutex<Newcomers>>,
     inside: Arc<Mutex<Inside>>,
 }
@@ -40,8 +45,14 @@ struct Inside {
     guests: HashMap<Option<Caller>, BTreeMap<u64, Arc<Notify>>>,
 }
 
+/// A place before the door, for one newcomer.
+pub(super) struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
 /// A connection that is not let in yet.
 pub(super) struct Newcomer {
+    _place: Place,
     door: Door,
     id: u64,
     give_way: Arc<Notify>,
@@ -60,6 +71,7 @@ impl Door {
     pub(super) fn new(max_connections: usize) -> Self {
         Self {
             room: Arc::new(Semaphore::new(max_connections)),
+            places: Arc::new(Semaphore::new(MAX_NEWCOMERS + MAX_LEAVING)),
             newcomers: Arc::default(),
             inside: Arc::default(),
         }
@@ -69,8 +81,14 @@ impl Door {
         self.newcomers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits for a place for one more newcomer: at most until one that was told to go has gone.
+    pub(super) async fn place(&self) -> Place {
+        let permit = Arc::clone(&self.places).acquire_owned().await;
+        Place { _permit: permit.expect("nobody closes it") }
+    }
+
     /// One more newcomer. Beyond the bound the oldest one is told to go.
-    pub(super) fn come(&self) -> Newcomer {
+    pub(super) fn come(&self, place: Place) -> Newcomer {
         let mut newcomers = self.newcomers();
         if newcomers.give_way.len() >= MAX_NEWCOMERS
             && let Some((_, oldest)) = newcomers.give_way.pop_first()
@@ -80,7 +98,7 @@ impl Door {
         let (id, give_way) = (newcomers.next, Arc::new(Notify::new()));
         newcomers.next += 1;
         newcomers.give_way.insert(id, Arc::clone(&give_way));
-        Newcomer { door: self.clone(), id, give_way }
+        Newcomer { _place: place, door: self.clone(), id, give_way }
     }
 }
 
@@ -209,13 +227,20 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(600);
 
+    async fn comes(door: &Door) -> Newcomer {
+        door.come(door.place().await)
+    }
+
     #[tokio::test]
     async fn i9_the_oldest_newcomer_gives_way_to_the_newest() {
         let door = Door::new(1);
-        let first = door.come();
-        let others: Vec<_> = (1..MAX_NEWCOMERS).map(|_| door.come()).collect();
+        let first = comes(&door).await;
+        let mut others = vec![];
+        for _ in 1..MAX_NEWCOMERS {
+            others.push(comes(&door).await);
+        }
         first.shaking(LONG, async { Ok(()) }).await.expect("there is room for all so far");
-        let last = door.come();
+        let last = comes(&door).await;
         let gone = first.shaking(LONG, pending::<io::Result<()>>()).await.expect_err("it goes");
         assert!(gone.to_string().contains("gave way"), "{gone}");
         last.enter(None, LONG).await.expect("whoever ends its handshake comes in");
@@ -223,14 +248,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn i9_nobody_comes_while_too_many_that_were_told_to_go_are_still_there() {
+        let door = Door::new(1);
+        let mut there = vec![];
+        for _ in 0..MAX_NEWCOMERS + MAX_LEAVING {
+            there.push(comes(&door).await);
+        }
+        assert!(door.place().now_or_never().is_none());
+        drop(there.remove(0));
+        assert!(door.place().now_or_never().is_some());
+    }
+
+    #[tokio::test]
     async fn i9_no_more_connections_come_in_than_there_is_room_for() {
         let door = Door::new(1);
         let tts = Some(Caller::Unix(1));
-        let first = door.come().enter(tts.clone(), LONG).await.expect("room");
+        let first = comes(&door).await.enter(tts.clone(), LONG).await.expect("room");
         let soon = Duration::from_millis(1);
-        let refused = door.come().enter(tts.clone(), soon).await.err().expect("no room");
+        let refused = comes(&door).await.enter(tts.clone(), soon).await.err().expect("no room");
         assert!(refused.to_string().contains("no room"), "{refused}");
-        let (second, ()) = tokio::join!(door.come().enter(tts, LONG), async { drop(first) });
+        let (second, ()) = tokio::join!(comes(&door).await.enter(tts, LONG), async { drop(first) });
         second.expect("room");
         assert!(door.newcomers().give_way.is_empty());
     }
@@ -240,7 +277,7 @@ mod tests {
         let mut inside = vec![];
         for caller in callers {
             let caller = caller.map(Caller::Unix);
-            inside.push(door.come().enter(caller, LONG).await.expect("room"));
+            inside.push(comes(&door).await.enter(caller, LONG).await.expect("room"));
         }
         (door, inside)
     }
@@ -248,7 +285,7 @@ mod tests {
     /// Who of a full house goes when `caller` comes.
     async fn goes(inside: &[Option<u32>], caller: Option<u32>) -> Option<usize> {
         let (door, mut inside) = full_of(inside).await;
-        let mut come = Box::pin(door.come().enter(caller.map(Caller::Unix), LONG));
+        let mut come = Box::pin(comes(&door).await.enter(caller.map(Caller::Unix), LONG));
         assert!(come.as_mut().now_or_never().is_none(), "the house is full");
         let gone = inside.iter().position(|guest| guest.gives_way().now_or_never().is_some());
         if let Some(gone) = gone {
@@ -279,12 +316,12 @@ mod tests {
     async fn whoever_was_told_to_go_is_not_told_again_and_nobody_is_kept_in_mind() {
         let (door, inside) = full_of(&[None, None]).await;
         for _ in 0..3 {
-            let mut come = Box::pin(door.come().enter(None, LONG));
+            let mut come = Box::pin(comes(&door).await.enter(None, LONG));
             assert!(come.as_mut().now_or_never().is_none());
         }
         assert!(Inside::of(&door.inside).guests.is_empty(), "all were told");
         drop(inside);
-        drop(door.come().enter(None, LONG).await.expect("room"));
+        drop(comes(&door).await.enter(None, LONG).await.expect("room"));
         assert!(Inside::of(&door.inside).guests.is_empty());
     }
 }

@@ -60,6 +60,11 @@ pub async fn serve(
     let settings = connection::Settings::new(protocol, limits, access, metrics);
     let endpoint = Arc::new(endpoint);
     loop {
+        // The place first: what is accepted before there is one would be beyond every bound.
+        let place = tokio::select! {
+            place = door.place() => place,
+            () = drain.stop.cancelled() => return,
+        };
         let accepted = tokio::select! {
             accepted = endpoint.accept() => match accepted {
                 Ok(accepted) => accepted,
@@ -72,7 +77,7 @@ pub async fn serve(
             },
             () = drain.stop.cancelled() => return,
         };
-        let newcomer = door.come();
+        let newcomer = door.come(place);
         let (endpoint, settings) = (Arc::clone(&endpoint), settings.clone());
         let (router, drain) = (router.clone(), drain.clone());
         let connections = drain.connections.clone();

@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 use crate::{
     keyset::{
         Phase,
-        live::{LiveIssuer, Snapshot},
+        live::{Idle, LiveIssuer, Snapshot},
     },
     workers::{State, Workers},
 };
@@ -22,7 +22,7 @@ pub struct Unready {
     /// Stable reason: `NOT_INITIALISED`, `RESTORED`, `DEVICE_UNAVAILABLE`, or `KEY_UNAVAILABLE` where a device is
     /// usable and the key in it is not.
     pub reason: &'static str,
-    /// Each device that has an active key of the issuer, with the stable reason why that is of no use.
+    /// Each device that has an active key of the issuer, or had one that is suspended, with the stable reason why that is of no use.
     pub devices: Vec<(String, String)>,
 }
 
@@ -52,12 +52,15 @@ pub fn ready(issuer: &LiveIssuer, workers: &Workers) -> Result<(), Unready> {
     };
     let mut unready = Unready { reason: "DEVICE_UNAVAILABLE", devices: vec![] };
     for device in issuer.signing_devices(&snapshot) {
-        let Some((key, made)) = issuer.signs(&snapshot, device) else { continue };
-        if workers.suspects().is_suspended(&made.kid) {
-            unready.reason = "KEY_UNAVAILABLE";
-            unready.devices.push((device.clone(), "KEY_SUSPENDED".to_owned()));
-            continue;
-        }
+        let key = match issuer.signs(&snapshot, device) {
+            Ok((key, _)) => key,
+            Err(Idle::NoActiveKey) => continue,
+            Err(idle) => {
+                unready.reason = "KEY_UNAVAILABLE";
+                unready.devices.push((device.clone(), idle.reason().to_owned()));
+                continue;
+            }
+        };
         let why = match workers.get(device).map(|worker| worker.state()) {
             Some(State::Ready(ready)) => match ready.keys.unfit(&key.handle) {
                 None => return Ok(()),

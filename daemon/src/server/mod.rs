@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::endpoints::Endpoints;
 use crate::{
-    access::Access,
+    access::{Access, Custodians},
     admission::{Admission, Memory},
     api::{self, App},
     clock,
@@ -25,12 +25,14 @@ use crate::{
     keyset::{
         Keyset, Pairs, Policy,
         live::LiveIssuer,
+        proposal::Quorum,
         start,
         steward::{Serving, Steward},
     },
     launcher::control::{Downward, Upward},
     listen::{self, Certificates, CertificatesError, Drain, Endpoint, LiveCertificates, Protocol},
     readiness,
+    record::{Book, Entry, Event},
     signer::Signer,
     store::{Redb, Store as _, StoreError},
     telemetry::{
@@ -152,7 +154,7 @@ async fn serve(
         config.tls.clone().zip(certificates).map(|(files, first)| {
             LiveCertificates::start(files, first, metrics.certificates.clone())
         });
-    let serving = Serving::default();
+    let serving = Serving::by(certificates.clone().filter(|_| verifiers_need_tls(&config)));
     let app =
         build(&config, launcher.clone(), certificates.clone(), Arc::clone(&metrics), &serving)
             .await?;
@@ -211,6 +213,12 @@ async fn serve(
     Ok(())
 }
 
+/// Whether nobody can fetch a JWK Set but over TLS. Without a listener for it verifiers ask by gRPC.
+fn verifiers_need_tls(config: &Config) -> bool {
+    let listen = &config.listen;
+    if listen.jwks.is_some() { !listen.jwks_plaintext } else { listen.unix.is_none() }
+}
+
 async fn build(
     config: &Config,
     launcher: Upward,
@@ -218,14 +226,19 @@ async fn build(
     metrics: Arc<Metrics>,
     serving: &Serving,
 ) -> Result<Arc<App>, ServerError> {
-    let directory = config.state_dir.join("server");
-    let store = Redb::open(&directory.join("keysets.redb"))?;
+    let (directory, beside) = (config.state_dir.join("server"), config.state_dir.join("anchor"));
+    let book = Book::new(config);
+    let store = Redb::open(&directory.join("keysets.redb"), &beside.join("keysets.json"), &book)?;
     let workers = Arc::new(Workers::new(&config.devices, &launcher));
     let mut issuers = BTreeMap::new();
     let mut configured = Vec::new();
     let pairs = Pairs::default();
+    let started = Event::Started { version: env!("CARGO_PKG_VERSION").into() };
+    note(&store, book.entry(clock::reading(), None, started)).await;
     for issuer in &config.issuers {
-        let live = Arc::new(LiveIssuer::new(issuer.clone()));
+        let custodians = Custodians::of(config, issuer.name());
+        let quorum = Quorum { approvals: config.approvals.clone(), custodians };
+        let live = Arc::new(LiveIssuer::new(issuer.clone(), quorum));
         if let Some(keyset) = store.load(issuer.name()).await? {
             fits(config, &keyset, live.policy())?;
             pairs.note(&keyset);
@@ -236,7 +249,8 @@ async fn build(
         let name = live.config.name().to_string();
         let (store, workers) = (store.clone(), Arc::clone(&workers));
         let (issuer, pairs) = (Arc::clone(&live), pairs.clone());
-        let steward = Steward::start(issuer, pairs, store, workers, serving.clone()).await?;
+        let (serving, book) = (serving.clone(), book.clone());
+        let steward = Steward::start(issuer, pairs, store, workers, serving, book).await?;
         issuers.insert(name, (live, steward));
     }
     for device in &config.devices {
@@ -247,6 +261,8 @@ async fn build(
     }
     Ok(Arc::new(App {
         access: Arc::new(Access::new(config)),
+        book,
+        store,
         memory: Memory::new(config),
         issuers,
         signer: Signer::new(
@@ -261,6 +277,26 @@ async fn build(
         limits: config.limits.clone(),
         started_at: clock::wall(),
     }))
+}
+
+/// How long after a failure the store is tried again.
+const NOTE_AGAIN: Duration = Duration::from_secs(10);
+
+/// Adds the start to the record. A disk that is full keeps no key from signing: then it is added as soon
+/// as there is room, with the time that it was.
+async fn note(store: &Redb, started: Entry) {
+    let Err(error) = store.append(vec![started.clone()]).await else { return };
+    tracing::error!(%error, "the start is not on record yet");
+    let store = store.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(NOTE_AGAIN).await;
+            match store.append(vec![started.clone()]).await {
+                Ok(()) => return,
+                Err(error) => tracing::error!(%error, "the start is not on record yet"),
+            }
+        }
+    });
 }
 
 /// What metrics look at.

@@ -37,6 +37,14 @@ impl Attempts {
                 self.lost += 1;
                 Some(error.into())
             }
+            Setback::Worker(WorkerError::TooSlow(slow)) => {
+                self.excluded.push(device.to_owned());
+                // Of two devices that are too slow, what the faster one says.
+                Some(SignError::TooSlow(match self.last {
+                    Some(SignError::TooSlow(other)) if other.takes < slow.takes => other,
+                    _ => slow,
+                }))
+            }
             Setback::Worker(error @ (WorkerError::Unavailable(_) | WorkerError::Refused(_))) => {
                 self.excluded.push(device.to_owned());
                 Some(error.into())

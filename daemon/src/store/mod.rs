@@ -1,16 +1,46 @@
-//! Where keysets are kept: the trait [`Store`], and [`Redb`] for one appliance.
+//! Where keysets, proposals and the record are kept: the trait [`Store`], and [`Redb`] for one
+//! appliance.
 
+mod anchor;
+mod file;
 mod format;
+mod log;
 mod place;
 mod redb_store;
 
 use mintwarden_worker::IssuerName;
 
-use crate::keyset::Keyset;
+use crate::{
+    keyset::{Keyset, proposal::Proposals},
+    record::Entry,
+};
 
+pub use log::{Page, Span};
 pub use redb_store::Redb;
 
-/// Keeps one keyset per issuer and changes it only by compare-and-swap (I8).
+/// What is written together or not at all (I8).
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// Whose documents.
+    pub issuer: &'a IssuerName,
+    /// The next keyset, for one of this version (`None`: where there is none).
+    pub keyset: Option<(Option<u64>, &'a Keyset)>,
+    /// The next proposals, for those of this version (0: where there are none).
+    pub proposals: Option<(u64, &'a Proposals)>,
+    /// What is added to the record.
+    pub entries: &'a [Entry],
+}
+
+impl<'a> Change<'a> {
+    /// Of a keyset alone.
+    #[must_use]
+    pub fn of_keyset(expected: Option<u64>, next: &'a Keyset) -> Self {
+        let keyset = Some((expected, next));
+        Self { issuer: &next.issuer, keyset, proposals: None, entries: &[] }
+    }
+}
+
+/// Keeps one keyset per issuer and its proposals, and changes them only by compare-and-swap (I8).
 pub trait Store: Send + Sync {
     /// The keyset as stored last, `None` if there never was one.
     fn load(
@@ -18,15 +48,20 @@ pub trait Store: Send + Sync {
         issuer: &IssuerName,
     ) -> impl Future<Output = Result<Option<Keyset>, StoreError>> + Send;
 
-    /// Replaces the keyset with version `expected` (`None`: where there is none) by `next`, durably:
-    /// once this returns, a power cut does not undo it.
+    /// The proposals as stored last; an empty document of version 0 if there never were any.
+    fn proposals(
+        &self,
+        issuer: &IssuerName,
+    ) -> impl Future<Output = Result<Proposals, StoreError>> + Send;
+
+    /// Makes a change, all of it in one transaction, durably: once this returns, a power cut does not
+    /// undo it.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if the stored version is another; then nothing changed.
+    /// [`StoreError::Conflict`] if a stored version is another; then nothing changed.
     fn compare_and_swap(
         &self,
-        expected: Option<u64>,
-        next: &Keyset,
+        change: Change<'_>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
@@ -61,7 +96,10 @@ pub enum StoreError {
          (a custodian then says `recover`)"
     )]
     Damaged(String),
-    /// The file or the disk failed.
+    /// The disk failed, or is full: nothing more can be done with the file before it is opened again.
+    #[error("the store failed: {0}")]
+    Disk(String),
+    /// Something else failed.
     #[error("the store failed: {0}")]
     Failed(String),
 }

@@ -1,5 +1,7 @@
 //! What a device's worker tells the doctor.
 
+use std::time::Duration;
+
 use mintwarden_worker::{
     finding::{Check, Finding},
     wire::{Answer, Ask, Examine, Examined},
@@ -43,8 +45,32 @@ pub(crate) fn silent(device: &str) -> Finding {
 }
 
 impl Worker {
+    /// What there is to say about the rate at which the device signs.
+    fn pace_found(&self, usual: Duration) -> Finding {
+        let (check, device) = (Check::DeviceRate, self.device.as_str());
+        let Some(rate) = self.signatures_per_second() else {
+            let why = "nothing was signed since the server started";
+            return Finding::skipped(check, device, why, "look again when it has signed");
+        };
+        let within = usual.as_secs_f64();
+        let fits = (rate * within).floor();
+        let found = format!(
+            "{rate:.1} signatures a second: a batch of {fits:.0} in {within} s, the deadline of callers that give none"
+        );
+        if rate * within >= 1.0 {
+            return Finding::ok(check, device, found);
+        }
+        Finding::warning(
+            check,
+            device,
+            found,
+            "callers have to allow more time, or use another device",
+        )
+    }
+
     /// Asks the worker for everything that a doctor wants to know. Never starts one, never logs in.
-    pub(crate) async fn examine(&self, deadline: Deadline) -> DeviceAccount {
+    /// `usual`: the deadline of callers that give none.
+    pub(crate) async fn examine(&self, deadline: Deadline, usual: Duration) -> DeviceAccount {
         let device = self.device.as_str();
         let seen =
             || DeviceAccount { device: device.to_owned(), findings: self.state.seen(), keys: None };
@@ -91,7 +117,7 @@ impl Worker {
                         "the log says why the ones before it ended",
                     ),
                 };
-                with(account(device, examined), finding)
+                with(with(account(device, examined), finding), self.pace_found(usual))
             }
             Ok(Answer::Refused(refused)) => {
                 let found = format!("{}: {}", refused.reason, refused.detail);

@@ -37,8 +37,12 @@ impl Keys {
         keys.insert(handle.clone(), unfit);
     }
 
-    /// What the worker shows when asked for the key under `handle`. What else it shows is not kept.
+    /// What the worker shows when asked for the key under `handle`. What else it shows is not kept, and
+    /// nothing where it was asked for all keys: the handle is empty then.
     pub(super) fn note_shown(&self, handle: &Bytes, listed: &Listed) {
+        if handle.is_empty() {
+            return;
+        }
         let unfit = match listed.keys.iter().find(|key| key.handle == *handle) {
             None => Some(absent()),
             Some(key) if key.defects.is_empty() => None,
@@ -104,5 +108,9 @@ mod tests {
         keys.note_shown(&handle(2), &Listed { keys: vec![good(2), good(4)] });
         assert_eq!(reason(&keys, 2), None);
         assert_eq!(reason(&keys, 4).as_deref(), Some("KEY_ABSENT"), "it was not asked for");
+        // A look at all keys of a device that has none.
+        let before = keys.defects();
+        keys.note_shown(&Bytes::new(), &Listed::default());
+        assert_eq!(keys.defects(), before);
     }
 }

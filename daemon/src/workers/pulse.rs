@@ -68,7 +68,9 @@ pub(super) async fn watch_over(wire: &Wire, patience: Patience) -> &'static str 
 mod tests {
     use std::sync::Arc;
 
-    use mintwarden_worker::wire::{BUILD, FromWorker, List, PulseTaken, ToWorker, WorkerHello};
+    use mintwarden_worker::wire::{
+        BUILD, FromWorker, List, PulseTaken, ServerHello, ToWorker, WorkerHello,
+    };
     use prost::Message as _;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -116,7 +118,7 @@ mod tests {
         let serving = tokio::spawn(async move {
             // Long enough that a slow machine's pulse is no silence.
             let patience = Patience { call: Duration::from_secs(1), turn: Duration::ZERO };
-            serve(ours, 1, "a", patience, &served).await
+            serve(ours, 1, "a", ServerHello::default(), patience, &served).await
         });
         let wait = Deadline::within(Duration::from_secs(60));
         let ready = state.ready(wait).await.expect("it said hello");

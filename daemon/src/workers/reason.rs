@@ -12,6 +12,9 @@ use crate::clock::{self, UnixTime};
 
 /// When to come back to a device that waits for an operator: not soon.
 const PARKED: Duration = Duration::from_secs(30);
+/// When to come back to a key that waits for a custodian: whoever asks gets a prompt answer, and notices
+/// soon that the key was resumed.
+const SUSPENDED: Duration = Duration::from_secs(10);
 /// When to come back where nobody knows better.
 const SOON: Duration = Duration::from_millis(500);
 
@@ -31,6 +34,7 @@ enum ComesBack {
     Unknown,
     At(Instant),
     WithAnOperator,
+    WithACustodian,
 }
 
 impl Reason {
@@ -51,6 +55,12 @@ impl Reason {
         Self { comes_back: ComesBack::WithAnOperator, ..self }
     }
 
+    /// The same, of what waits for a custodian.
+    #[must_use]
+    pub fn needs_a_custodian(self) -> Self {
+        Self { comes_back: ComesBack::WithACustodian, ..self }
+    }
+
     pub(super) fn worker_lost() -> Self {
         Self::new(WORKER_LOST, "the worker ended")
     }
@@ -62,6 +72,7 @@ impl Reason {
             ComesBack::Unknown => SOON,
             ComesBack::At(at) => at.saturating_duration_since(clock::monotonic()).max(SOON),
             ComesBack::WithAnOperator => PARKED,
+            ComesBack::WithACustodian => SUSPENDED,
         }
     }
 }

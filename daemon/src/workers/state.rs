@@ -60,11 +60,6 @@ struct Latest {
     wire: Option<Arc<Wire>>,
     /// What the worker found when it opened the device.
     seen: Vec<Finding>,
-    ended: bool,
-    /// Why it ends, as it said itself.
-    words: Option<Reason>,
-    /// What the launcher said of its end before its wire was read to the end.
-    said: Option<Said>,
     breaker: Breaker,
     fault: Option<Fault>,
     /// How often what went wrong, by cause.
@@ -85,6 +80,11 @@ impl Latest {
     fn record(&mut self, why: Reason) {
         *self.faults.entry(cause(&why.reason)).or_default() += 1;
         self.fault = Some(Fault::now(why));
+    }
+
+    /// Why it ends, where that is known.
+    fn words(&self) -> Option<&Reason> {
+        self.wire.as_ref().and_then(|wire| wire.words())
     }
 
     fn is(&self, wire: &Arc<Wire>) -> bool {
@@ -152,16 +152,17 @@ impl Shared {
         })
     }
 
-    /// A fresh wire takes the place of the one before it, which is cut.
+    /// A fresh wire takes the place of the one before it, which has ended.
     pub(super) fn begin(&self, wire: &Arc<Wire>) {
         self.starts.fetch_add(1, Ordering::Relaxed);
-        let mut latest = self.latest();
-        (latest.ended, latest.words, latest.said) = (false, None, None);
-        if let Some(before) = latest.wire.replace(Arc::clone(wire)) {
-            before.cut("a fresh worker took its place");
+        self.latest().wire = Some(Arc::clone(wire));
+    }
+
+    /// Cuts the wire that there is.
+    pub(super) fn cut(&self, why: &'static str) {
+        if let Some(wire) = &self.latest().wire {
+            wire.cut(why);
         }
-        // The end of the one before it may not have been noticed yet, and then never is.
-        self.change(|now| matches!(now, State::Ready(_)).then_some(State::Starting));
     }
 
     fn latest(&self) -> MutexGuard<'_, Latest> {
@@ -235,7 +236,7 @@ impl Shared {
         let mut latest = self.latest();
         if latest.is(wire) {
             latest.record(why.clone());
-            latest.words = Some(why);
+            wire.note_words(why);
         }
     }
 
@@ -258,33 +259,24 @@ impl Shared {
         news
     }
 
-    /// The launcher says that the worker ended. The worker's own last words come first: they say why.
+    /// The launcher says that the worker ended. Where the worker said why itself, that counts.
     pub(super) fn said(&self, said: Said) {
         let mut latest = self.latest();
-        if latest.wire.is_some() && !latest.ended {
-            latest.said = Some(said);
-        } else {
-            self.heed(&mut latest, said);
-        }
-    }
-
-    /// Takes the launcher's word where the worker said nothing of the kind itself.
-    fn heed(&self, latest: &mut Latest, said: Said) {
         match said {
             Said::Parked(reason) => {
-                let reason = latest.words.clone().unwrap_or(reason).needs_an_operator();
+                let reason = latest.words().cloned().unwrap_or(reason).needs_an_operator();
                 self.change(|now| match now {
                     State::Starting | State::Down(_) => Some(State::Parked(reason)),
                     _ => None,
                 });
             }
             Said::Ended(reason, next) => {
-                if latest.words.is_none() {
+                if latest.words().is_none() {
                     // The launcher knows how it ended, and not only that it did.
                     latest.record(reason.clone());
                 }
                 let told = next >= clock::monotonic() + TELL || latest.breaker.is_open();
-                let why = latest.words.clone().unwrap_or(reason);
+                let why = latest.words().cloned().unwrap_or(reason);
                 self.change(|now| match now {
                     State::Starting if told => Some(State::Down(why.until(next))),
                     State::Down(known) if known.reason == WORKER_LOST => {
@@ -304,10 +296,9 @@ impl Shared {
         if !latest.is(wire) {
             return false;
         }
-        latest.ended = true;
         latest.breaker.ended();
-        let why = latest.words.clone().unwrap_or_else(Reason::worker_lost);
-        if latest.words.is_none() {
+        let why = wire.words().cloned().unwrap_or_else(Reason::worker_lost);
+        if wire.words().is_none() {
             latest.fault = Some(Fault::now(why.clone()));
         }
         let open = latest.breaker.is_open();
@@ -316,9 +307,6 @@ impl Shared {
             State::Ready(_) => Some(State::Starting),
             _ => None,
         });
-        if let Some(said) = latest.said.take() {
-            self.heed(&mut latest, said);
-        }
         open
     }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -29,14 +29,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Reason,
     pulse::{self, Patience},
     state::Shared,
     words,
+    worker::Held,
 };
-use crate::{
-    admission::Permit,
-    clock::{self, Deadline},
-};
+use crate::clock::{self, Deadline};
 
 /// How long a device may take from the start of its worker to its login.
 const HELLO: Duration = Duration::from_secs(120);
@@ -72,6 +71,8 @@ pub(super) struct Wire {
     stalled: watch::Sender<bool>,
     /// Whether it has signed and what it signed was right.
     proved: AtomicBool,
+    /// Why its worker ends, as the worker said or the server found out.
+    words: OnceLock<Reason>,
 }
 
 /// Requests without an answer. `None` once the wire has ended.
@@ -84,7 +85,7 @@ struct Waiting {
     deadline: Deadline,
     /// Held until the worker is done with the request, even if the caller is long gone: what is
     /// admitted is what the worker really has to do (I9).
-    _permit: Option<Arc<Permit>>,
+    _held: Option<Held>,
 }
 
 impl Wire {
@@ -100,14 +101,14 @@ impl Wire {
     pub(super) async fn ask(
         &self,
         ask: Ask,
-        permit: Option<Arc<Permit>>,
+        held: Option<Held>,
         deadline: Deadline,
     ) -> Result<Answer, Lost> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         let pulse = matches!(ask, Ask::Pulse(_));
         let frame = encode(&ToWorker { id, ask: Some(ask) });
-        let waiting = Waiting { answer, pulse, deadline, _permit: permit };
+        let waiting = Waiting { answer, pulse, deadline, _held: held };
         self.open().as_mut().ok_or(Lost::Wire)?.insert(id, waiting);
         self.frames.send(frame).map_err(|_| Lost::Wire)?;
         match tokio::time::timeout_at(deadline.instant().into(), answered).await {
@@ -151,6 +152,16 @@ impl Wire {
         !self.proved.load(Ordering::Relaxed) && !self.proved.swap(true, Ordering::Relaxed)
     }
 
+    /// Notes why its worker ends; what is known first counts.
+    pub(super) fn note_words(&self, why: Reason) {
+        let _known_already = self.words.set(why);
+    }
+
+    /// Why its worker ends, where that is known.
+    pub(super) fn words(&self) -> Option<&Reason> {
+        self.words.get()
+    }
+
     /// Ends the wire, and with it the worker.
     pub(super) fn cut(&self, why: &'static str) {
         if !self.cut.is_cancelled() {
@@ -174,6 +185,7 @@ pub(super) async fn serve(
     socket: UnixStream,
     start: u64,
     device: &str,
+    hello: ServerHello,
     patience: Patience,
     state: &Shared,
 ) -> End {
@@ -187,9 +199,10 @@ pub(super) async fn serve(
         cut: CancellationToken::new(),
         stalled: watch::Sender::new(false),
         proved: AtomicBool::new(false),
+        words: OnceLock::new(),
     });
     state.begin(&wire);
-    let hello = ToWorker { id: 0, ask: Some(Ask::Hello(ServerHello { build: BUILD.into() })) };
+    let hello = ToWorker { id: 0, ask: Some(Ask::Hello(hello)) };
     // The receiver is alive: it is moved into the writer just below.
     let _sent = wire.frames.send(encode(&hello));
     let writer = tokio::spawn(write_all(write, outgoing));

@@ -7,6 +7,7 @@ use cryptoki::{
     session::Session,
     slot::{Limit, Slot, TokenInfo},
 };
+use mintwarden_attestation::{Challenge, Residence};
 use mintwarden_hsm_config::{device::DeviceKind, quirks::Quirks};
 use mintwarden_worker::{
     IssuerName, KeySpec,
@@ -20,10 +21,10 @@ use mintwarden_worker::{
 };
 
 use crate::{
-    examine,
+    attest, examine,
     fault::{ends_session, fault},
     library::Library,
-    login::{is_logged_in, login},
+    login::{is_logged_in, login, still_logged_in},
     mechanism::{Mechanisms, Offer},
     pair,
     session::SigningSession,
@@ -73,7 +74,7 @@ impl Pkcs11Device {
     pub fn open_telling(setup: &Setup, seen: &mut Vec<Finding>) -> Result<Self, DeviceError> {
         let DeviceKind::Pkcs11(config) = &setup.device.kind else {
             let detail = format!("device {} is not a PKCS#11 token", setup.device.name);
-            return Err(DeviceError::new(Cause::ModuleUnusable, Remedy::Park, detail));
+            return Err(DeviceError::of(Cause::ModuleUnusable, detail));
         };
         let ledger = Ledger::open(&setup.state_dir, setup.device.name.clone())?;
         let library = Library::open(&config.module, config.init_args.as_deref())?;
@@ -87,7 +88,7 @@ impl Pkcs11Device {
                 "the PKCS#11 token with {} has no user PIN yet; set one (C_InitPIN)",
                 config.token
             );
-            return Err(DeviceError::new(Cause::TokenAbsent, Remedy::Restart, detail));
+            return Err(DeviceError::of(Cause::TokenAbsent, detail));
         }
         if token.protected_authentication_path() {
             let detail = format!(
@@ -191,7 +192,7 @@ impl Device for Pkcs11Device {
         self.manage(|session| {
             if !objects_with(session, id)?.is_empty() {
                 let detail = format!("CKA_ID {id:?} is in use; a key is never replaced");
-                return Err(DeviceError::new(Cause::KeyUnusable, Remedy::Refuse, detail));
+                return Err(DeviceError::of(Cause::KeyUnusable, detail));
             }
             let (public, private) = (&template.public, &template.private);
             // Prime numbers take their time: tens of seconds in some HSMs.
@@ -199,21 +200,31 @@ impl Device for Pkcs11Device {
             let make = || session.generate_key_pair(&mechanism, public, private);
             watch::call_with_patience(patience, make)
                 .map_err(|error| fault("generating a key pair", &error))?;
-            pair::find(session, id, &quirks)?.ok_or_else(|| {
+            let made = pair::find(session, id, &quirks)?;
+            still_logged_in(session)?;
+            made.ok_or_else(|| {
                 let detail = format!("the pair {id:?} was generated, but is not to be found");
-                DeviceError::new(Cause::KeyAbsent, Remedy::Refuse, detail)
+                DeviceError::of(Cause::KeyAbsent, detail)
             })
         })
     }
 
     fn list(&mut self) -> Result<Vec<DeviceKey>, DeviceError> {
         let quirks = self.quirks.clone();
-        self.manage(|session| pair::list(session, &quirks))
+        self.manage(|session| {
+            let found = pair::list(session, &quirks)?;
+            still_logged_in(session)?;
+            Ok(found)
+        })
     }
 
     fn find(&mut self, handle: &KeyHandle) -> Result<Option<DeviceKey>, DeviceError> {
         let quirks = self.quirks.clone();
-        self.manage(|session| pair::find(session, handle, &quirks))
+        self.manage(|session| {
+            let found = pair::find(session, handle, &quirks)?;
+            still_logged_in(session)?;
+            Ok(found)
+        })
     }
 
     fn examine(&mut self) -> Result<Vec<Finding>, DeviceError> {
@@ -226,18 +237,31 @@ impl Device for Pkcs11Device {
     }
 
     fn destroy(&mut self, issuer: &IssuerName, id: &KeyHandle) -> Result<bool, DeviceError> {
-        self.manage(|session| pair::destroy(session, issuer, id))
+        self.manage(|session| {
+            // Before, lest only the public half be seen and destroyed; and after, for what is told of it.
+            still_logged_in(session)?;
+            let was_there = pair::destroy(session, issuer, id)?;
+            still_logged_in(session)?;
+            Ok(was_there)
+        })
+    }
+
+    fn attest(
+        &mut self,
+        key: &DeviceKey,
+        _challenge: &Challenge,
+    ) -> Result<Residence, DeviceError> {
+        let library = attest::library(self.library.context())?;
+        let token = attest::token(self.library.context(), self.slot)?;
+        let private_key = self.manage(|session| {
+            still_logged_in(session)?;
+            pair::private_attributes(session, &key.handle)
+        })?;
+        attest::claim(key, library, token, &private_key)
     }
 
     fn probe(&mut self) -> Result<(), DeviceError> {
-        self.manage(|session| {
-            if is_logged_in(session)? {
-                return Ok(());
-            }
-            // Whether only this session lost the login, a new one will tell.
-            let detail = "the management session is not logged in any more";
-            Err(DeviceError::new(Cause::SessionLost, Remedy::Reopen, detail))
-        })
+        self.manage(still_logged_in)
     }
 }
 

@@ -14,6 +14,7 @@
 pub mod device;
 pub mod init;
 
+mod attest;
 mod examine;
 mod fault;
 mod library;

@@ -7,7 +7,7 @@ use cryptoki::{
     error::Error,
 };
 use mintwarden_worker::{
-    device::{Cause, DeviceError, Remedy},
+    device::{Cause, DeviceError},
     watch,
 };
 
@@ -25,7 +25,7 @@ impl Library {
         let context = load(path)?;
         let reserved = init_args.map(CString::new).transpose().map_err(|_| {
             let detail = "init_args has a NUL; write what the module's maker says";
-            DeviceError::new(Cause::ModuleUnusable, Remedy::Park, detail)
+            DeviceError::of(Cause::ModuleUnusable, detail)
         })?;
         // A module that insists on locks from the application or on none is refused: signing
         // threads work side by side.
@@ -95,7 +95,7 @@ fn load(path: &Path) -> Result<Pkcs11, DeviceError> {
             path.display()
         );
         // The same file fails in the same way until somebody acts.
-        DeviceError::new(Cause::ModuleUnusable, Remedy::Park, detail)
+        DeviceError::of(Cause::ModuleUnusable, detail)
     };
     match path.metadata() {
         Ok(metadata) if metadata.is_file() => {}

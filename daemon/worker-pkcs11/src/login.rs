@@ -8,7 +8,7 @@ use cryptoki::{
 };
 use mintwarden_hsm_config::pin::PinSource;
 use mintwarden_worker::{
-    device::{Cause, DeviceError, Remedy},
+    device::{Cause, DeviceError},
     login::Ledger,
     watch,
 };
@@ -30,7 +30,7 @@ pub(crate) fn login(
 ) -> Result<(), DeviceError> {
     let pin = source.read().map_err(|error| {
         // Nothing was attempted, so a later start may look again.
-        DeviceError::new(Cause::PinUnavailable, Remedy::Restart, error.to_string())
+        DeviceError::of(Cause::PinUnavailable, error.to_string())
     })?;
     let login = ledger.begin(&pin, resume)?;
     if token.user_pin_locked() {
@@ -54,6 +54,18 @@ pub(crate) fn login(
         Ok(false) => Err(login.failed("C_Login succeeded, yet the session is not logged in")),
         Err(error) => Err(login.failed(&error.detail)),
     }
+}
+
+/// Refuses what was seen on a session that is not logged in: without the login no private object is shown,
+/// and a key that is there would look as if it was not.
+///
+/// # Errors
+/// [`Cause::SessionLost`]; whether only this session lost the login, a new one will tell.
+pub(crate) fn still_logged_in(session: &Session) -> Result<(), DeviceError> {
+    if is_logged_in(session)? {
+        return Ok(());
+    }
+    Err(DeviceError::of(Cause::SessionLost, "the session is not logged in any more"))
 }
 
 /// Whether the session says that the user is logged in.

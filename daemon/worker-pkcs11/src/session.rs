@@ -8,12 +8,12 @@ use cryptoki::{
 };
 use mintwarden_worker::{
     Algorithm,
-    device::{self, Cause, DeviceError, KeyHandle, Remedy},
+    device::{self, Cause, DeviceError, KeyHandle},
     jws::SigningInput,
     watch,
 };
 
-use crate::{fault::fault, library::Library, mechanism::Mechanisms, pair};
+use crate::{fault::fault, library::Library, login::still_logged_in, mechanism::Mechanisms, pair};
 
 /// A read-only session of a logged-in process, and the private keys that it has met.
 #[derive(Debug)]
@@ -44,12 +44,14 @@ impl SigningSession {
         let id = Attribute::Id(handle.as_bytes().to_vec());
         let private = [Attribute::Class(ObjectClass::PRIVATE_KEY), id];
         let objects = watch::call(|| self.session.find_objects(&private)).map_err(looking)?;
-        let refuse = |cause, problem: &str| {
-            DeviceError::new(cause, Remedy::Refuse, format!("key {handle:?}: {problem}"))
-        };
+        let refuse =
+            |cause, problem: &str| DeviceError::of(cause, format!("key {handle:?}: {problem}"));
         let object = match objects[..] {
             [object] => object,
-            [] => return Err(refuse(Cause::KeyAbsent, "there is no private key with this CKA_ID")),
+            [] => {
+                still_logged_in(&self.session)?;
+                return Err(refuse(Cause::KeyAbsent, "there is no private key with this CKA_ID"));
+            }
             _ => {
                 return Err(refuse(Cause::KeyUnusable, "several private keys have this CKA_ID"));
             }
@@ -75,7 +77,7 @@ impl device::Session for SigningSession {
         let (key, made_for) = self.private_key(handle)?;
         if made_for != algorithm {
             let detail = format!("key {handle:?}: it was made for {made_for}, not {algorithm}");
-            return Err(DeviceError::new(Cause::KeyUnusable, Remedy::Refuse, detail));
+            return Err(DeviceError::of(Cause::KeyUnusable, detail));
         }
         // What comes back for ECDSA is R‖S, each as long as the order of the base point (PKCS#11 v3.1
         // section 6.3.1), just as JWS wants it.

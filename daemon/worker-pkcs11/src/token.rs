@@ -6,7 +6,7 @@ use cryptoki::{
 };
 use mintwarden_hsm_config::device::TokenSelector;
 use mintwarden_worker::{
-    device::{Cause, DeviceError, Remedy},
+    device::{Cause, DeviceError},
     watch,
 };
 
@@ -78,7 +78,7 @@ fn choose<T>(
                  token_serial, and what the module takes from `environment`"
             );
             // A network HSM's token comes back by itself.
-            return Err(DeviceError::new(Cause::TokenAbsent, Remedy::Restart, detail));
+            return Err(DeviceError::of(Cause::TokenAbsent, detail));
         }
         _ => {
             let those = list(&mut tokens.iter().filter(|token| is_meant(token)));
@@ -86,7 +86,7 @@ fn choose<T>(
                 "{count} PKCS#11 tokens have {selector}: {those}; say which by token_serial in \
                  place of token_label"
             );
-            return Err(DeviceError::new(Cause::TokenAmbiguous, Remedy::Park, detail));
+            return Err(DeviceError::of(Cause::TokenAmbiguous, detail));
         }
     }
     let index = tokens.iter().position(is_meant).expect("it was counted above");
@@ -95,6 +95,8 @@ fn choose<T>(
 
 #[cfg(test)]
 mod tests {
+    use mintwarden_worker::device::Remedy;
+
     use super::*;
 
     fn pick(

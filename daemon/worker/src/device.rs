@@ -4,6 +4,8 @@
 //! implementation only translates calls, checks what comes back, and classifies errors by
 //! [`Remedy`].
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use mintwarden_attestation::{Challenge, Residence};
 use serde::{
     Deserialize, Serialize,
     de::{IntoDeserializer as _, value::StrDeserializer},
@@ -47,6 +49,12 @@ pub trait Device: Send {
         id: &KeyHandle,
     ) -> Result<DeviceKey, DeviceError>;
 
+    /// Takes over what the keyset keeps of keys that the device does not store itself: from then on
+    /// they are shown as if it did. A device that stores its keys needs none of it.
+    fn know(&mut self, kept: Vec<KeptKey>) {
+        drop(kept);
+    }
+
     /// All keys that carry a Mintwarden label, complete or not, with what is wrong with each.
     ///
     /// # Errors
@@ -68,11 +76,19 @@ pub trait Device: Send {
 
     /// Destroys the pair with this handle, private half first: only objects that carry the issuer's
     /// label, and none at all where one carries another. `false` where the device shows no object with
-    /// it.
+    /// it. A key that the device does not store is forgotten, and gone when its keyset forgets it too.
     ///
     /// # Errors
     /// [`DeviceError`]; what is left is then unknown, and the same call may be made again.
     fn destroy(&mut self, issuer: &IssuerName, id: &KeyHandle) -> Result<bool, DeviceError>;
+
+    /// What shows where a key lives, as an answer to `challenge`. The key is a good one, as
+    /// [`Device::find`] shows it now. Nothing that the key itself could sign: it signs tokens only.
+    ///
+    /// # Errors
+    /// [`Cause::MechanismMissing`] where the device has no such thing, [`Cause::ChallengeRefused`] for a
+    /// credential that is not for this device, or as the device gives it.
+    fn attest(&mut self, key: &DeviceKey, challenge: &Challenge) -> Result<Residence, DeviceError>;
 
     /// Touches the device, cheaply: it answers and the login still holds.
     ///
@@ -137,7 +153,8 @@ pub struct Verdict {
     pub outcome: Result<Support, String>,
 }
 
-/// What finds a key again in its device: opaque to everyone else. For PKCS#11 the `CKA_ID`.
+/// What names a key to its device: opaque to everyone else. For PKCS#11 the `CKA_ID`; a TPM's keys are bound
+/// to it by their authorisation value.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyHandle(Vec<u8>);
@@ -165,6 +182,60 @@ impl std::fmt::Debug for KeyHandle {
     }
 }
 
+/// A private key as a device gave it out to be kept elsewhere: encrypted by the device, which alone can use
+/// it. Opaque to everyone else. For a TPM the public and the private area.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WrappedKey(Vec<u8>);
+
+impl WrappedKey {
+    /// Longest one, in bytes: an RSA key of 4096 bits takes some two thousand.
+    pub const MAX_LEN: usize = 8 * 1024;
+
+    /// Wraps the bytes that a device gave; `None` if there are none, or too many.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Option<Self> {
+        (1..=Self::MAX_LEN).contains(&bytes.len()).then_some(Self(bytes))
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for WrappedKey {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let bytes = BASE64.decode(text).ok().and_then(Self::new);
+        bytes.ok_or("a wrapped key is 1 to 8192 bytes in base64url")
+    }
+}
+
+impl From<WrappedKey> for String {
+    fn from(wrapped: WrappedKey) -> Self {
+        BASE64.encode(wrapped.0)
+    }
+}
+
+impl std::fmt::Debug for WrappedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WrappedKey({} bytes)", self.0.len())
+    }
+}
+
+/// What a keyset keeps of a key that its device does not store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptKey {
+    /// Its handle.
+    pub handle: KeyHandle,
+    /// The key, as its device gave it out. Whoever keeps it is not believed: the device can tell whether
+    /// it is one of its own.
+    pub wrapped: WrappedKey,
+}
+
 /// A key as the device shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceKey {
@@ -177,6 +248,8 @@ pub struct DeviceKey {
     /// Why it must not be used; empty for a good key. Half a pair, a second object with the same
     /// id, an attribute that breaks I1.
     pub defects: Vec<String>,
+    /// The key itself, where the device does not store it: its keyset has to keep it.
+    pub wrapped: Option<WrappedKey>,
     /// What would show I1 and the device does not show, where its configuration excuses that; empty
     /// for a device that shows everything.
     pub unproven: Vec<String>,
@@ -195,7 +268,13 @@ pub struct DeviceError {
 }
 
 impl DeviceError {
-    /// An error of this cause.
+    /// An error of this cause, with the remedy that it has ([`Cause::remedy`]).
+    #[must_use]
+    pub fn of(cause: Cause, detail: impl Into<String>) -> Self {
+        Self::new(cause, cause.remedy(), detail)
+    }
+
+    /// An error of this cause, about which something else can be done than usual.
     #[must_use]
     pub fn new(cause: Cause, remedy: Remedy, detail: impl Into<String>) -> Self {
         Self { cause, remedy, detail: detail.into() }
@@ -211,9 +290,11 @@ pub enum Cause {
     ModuleUnusable,
     /// No PKCS#11 token has the configured label or serial number.
     TokenAbsent,
+    /// The way to the TPM cannot be opened, or nothing answers there.
+    TpmUnreachable,
     /// More than one PKCS#11 token has the configured label.
     TokenAmbiguous,
-    /// The PIN could not be read from its source.
+    /// The PIN or device secret could not be read from its source.
     PinUnavailable,
     /// A login did not clearly succeed; it is not repeated (I10).
     LoginFailed,
@@ -235,6 +316,15 @@ pub enum Cause {
     KeyAbsent,
     /// A key exists but breaks I1 or I3, or is half a pair.
     KeyUnusable,
+    /// The credential of a challenge is not for this device, or was tampered with.
+    ChallengeRefused,
+    /// The TPM's storage key is another one than was accepted: the TPM was cleared or replaced, or something answers in
+    /// its place.
+    ParentMismatch,
+    /// The machine is in another state than the one that keys are bound to: its PCRs differ, and nobody signed that off.
+    PcrMismatch,
+    /// The PCRs, the authority that signs states off, or the record of the accepted state cannot be read.
+    PcrUnusable,
     /// What came back does not have the shape that the standard asks for.
     Malformed,
     /// A call ran past `device_call_timeout`.
@@ -249,12 +339,44 @@ impl Cause {
         Self::deserialize(word).ok()
     }
 
+    /// What can be done about it, of whatever kind the device is, unless whoever found it knows better. What a vendor
+    /// library returns is classified beside it, in the module `fault` of its kind of device.
+    #[must_use]
+    pub const fn remedy(self) -> Remedy {
+        match self {
+            Self::SessionLost | Self::OperationActive => Remedy::Reopen,
+            // The first four come back by themselves, and a later start may look again; of the rest the
+            // device, its library or this process's view of them is broken.
+            Self::TokenAbsent
+            | Self::TpmUnreachable
+            | Self::PinUnavailable
+            | Self::StateUnusable
+            | Self::DeviceFailed
+            | Self::OutOfResources
+            | Self::Malformed
+            | Self::CallTimeout => Remedy::Restart,
+            // The same file, name or state fails in the same way until somebody acts; and I10.
+            Self::ModuleUnusable
+            | Self::TokenAmbiguous
+            | Self::LoginFailed
+            | Self::LoginPending
+            | Self::ParentMismatch
+            | Self::PcrMismatch
+            | Self::PcrUnusable => Remedy::Park,
+            Self::MechanismMissing
+            | Self::KeyAbsent
+            | Self::KeyUnusable
+            | Self::ChallengeRefused => Remedy::Refuse,
+        }
+    }
+
     /// The stable word, e.g. `TOKEN_ABSENT`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ModuleUnusable => "MODULE_UNUSABLE",
             Self::TokenAbsent => "TOKEN_ABSENT",
+            Self::TpmUnreachable => "TPM_UNREACHABLE",
             Self::TokenAmbiguous => "TOKEN_AMBIGUOUS",
             Self::PinUnavailable => "PIN_UNAVAILABLE",
             Self::LoginFailed => "LOGIN_FAILED",
@@ -267,6 +389,10 @@ impl Cause {
             Self::OutOfResources => "OUT_OF_RESOURCES",
             Self::KeyAbsent => "KEY_ABSENT",
             Self::KeyUnusable => "KEY_UNUSABLE",
+            Self::ChallengeRefused => "CHALLENGE_REFUSED",
+            Self::ParentMismatch => "PARENT_MISMATCH",
+            Self::PcrMismatch => "PCR_MISMATCH",
+            Self::PcrUnusable => "PCR_UNUSABLE",
             Self::Malformed => "MALFORMED",
             Self::CallTimeout => "CALL_TIMEOUT",
         }

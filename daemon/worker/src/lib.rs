@@ -12,6 +12,7 @@
 //!   [`jwk`]: public keys and their thumbprints; [`label`]: what a key was made for.
 //! - [`wire`]: the protocol between server and worker; [`setup`]: what the launcher tells a worker.
 //! - [`login`]: the record of a pending login that outlives every restart (invariant I10).
+//! - [`durable`]: files of the worker's own that hold after a power cut.
 //! - [`watch`]: every call of the vendor library is made through it, and one that hangs is noticed.
 //! - [`finding`]: what `mintwarden doctor` is told.
 //! - [`serve`]: the worker's loop.
@@ -22,6 +23,7 @@ pub mod algorithm;
 pub mod claims;
 pub mod clock;
 pub mod device;
+pub mod durable;
 pub mod finding;
 pub mod harden;
 pub mod jwk;

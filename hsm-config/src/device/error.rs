@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::TctiError;
 use crate::{name::DeviceName, quirks::KeyAttribute};
 
 /// A `[[device]]` table that describes no device.
@@ -111,23 +112,119 @@ pub enum Problem {
         /// Why not.
         reason: String,
     },
-    /// A PIN from the environment, not in development.
+    /// A PIN or secret from the environment, not in development.
     #[error(
-        "pin = {{ env = {variable:?} }} is for `mintwarden dev` only, because other processes can read an environment; use pin = {{ file = … }} with mode 600 or pin = {{ credential = … }}"
+        "{key} = {{ env = {variable:?} }} is for `mintwarden dev` only, because other processes can read an environment; use {key} = {{ file = … }} with mode 600 or {key} = {{ credential = … }}"
     )]
-    PinInEnvironment {
+    SecretInEnvironment {
+        /// `pin` or `secret`.
+        key: &'static str,
         /// The variable.
         variable: String,
     },
     /// A name that no credential or environment variable can have.
-    #[error("pin = {{ {key} = {value:?} }}: {rule}")]
-    PinName {
-        /// `credential`, `env` or `file`.
+    #[error("{key} = {{ {place} = {value:?} }}: {rule}")]
+    SecretName {
+        /// `pin` or `secret`.
         key: &'static str,
+        /// `credential`, `env` or `file`.
+        place: &'static str,
         /// The value.
         value: String,
         /// What is asked of it.
         rule: &'static str,
+    },
+    /// A key that this kind of device needs.
+    #[error("{key} is missing: a device of kind \"{kind}\" needs it: {hint}")]
+    Absent {
+        /// The key.
+        key: &'static str,
+        /// The kind.
+        kind: &'static str,
+        /// What it is.
+        hint: &'static str,
+    },
+    /// A key that this kind of device does not have.
+    #[error("{key} means nothing for a device of kind \"{kind}\": leave it out")]
+    NotOfKind {
+        /// The key.
+        key: &'static str,
+        /// The kind.
+        kind: &'static str,
+    },
+    /// The way to a TPM is none.
+    #[error("tcti = {value:?}: {problem}")]
+    Tcti {
+        /// The value.
+        value: String,
+        /// What is wrong with it, with the remedy.
+        problem: TctiError,
+    },
+    /// The parent is no persistent handle.
+    #[error(
+        "parent = {value:?} is no persistent handle: write \"0x81000000\" to \"0x81ffffff\", as `tpm2_getcap handles-persistent` lists them, or leave it out for a primary key of the owner hierarchy"
+    )]
+    Parent {
+        /// The value.
+        value: String,
+    },
+    /// Nothing manages the memory of the TPM.
+    #[error(
+        "tcti = {value:?} has no resource manager: say exclusive = true if nothing else uses this TPM (what is loaded in it is flushed at each start), or use device:/dev/tpmrm0 or tabrmd"
+    )]
+    Unmanaged {
+        /// The way to it.
+        value: String,
+    },
+    /// A resource manager and exclusive use exclude each other.
+    #[error(
+        "exclusive = true with tcti = {value:?}: behind a resource manager nothing is exclusive; leave it out, or use device:/dev/tpm0 and have nothing else use the TPM"
+    )]
+    Managed {
+        /// The way to it.
+        value: String,
+    },
+    /// The bank of PCRs is none that keys are bound to.
+    #[error(
+        "pcrs.bank = {value:?} is none that keys can be bound to: write \"sha256\", \"sha384\" or \"sha512\", whichever `tpm2_getcap pcrs` shows with PCRs; states of a sha1 bank can be forged"
+    )]
+    PcrBank {
+        /// The value.
+        value: String,
+    },
+    /// The PCRs tell no state.
+    #[error(
+        "pcrs.selection: {why}; name each PCR once, e.g. [0, 2, 4, 7], of 0 to 15 and 17 to 22"
+    )]
+    PcrSelection {
+        /// Why not.
+        why: String,
+    },
+    /// An authority without a place for what it signs off, or the other way round.
+    #[error(
+        "pcrs.{given} without pcrs.{missing}: an authority signs states off, and signed_off is the directory where that is found; give both or neither"
+    )]
+    PcrHalf {
+        /// What is there.
+        given: &'static str,
+        /// What is not.
+        missing: &'static str,
+    },
+    /// An empty path.
+    #[error("pcrs.{key} is empty: name the {} or leave both out", if *key == "authority" { "public key's file, PEM," } else { "directory" })]
+    PcrPath {
+        /// `authority` or `signed_off`.
+        key: &'static str,
+    },
+    /// A log of libtss2 that has what it sends and gets.
+    #[error(
+        "environment: {variable} = {value:?} is for `mintwarden dev` only, because at debug and trace libtss2 logs what it sends to the TPM, secrets included; say \"all+info\" or less"
+    )]
+    TellingLog {
+        /// The variable.
+        variable: String,
+        /// Its value.
+        value: String,
     },
     /// A name that no environment variable can have, or a value that it cannot have.
     #[error(

@@ -2,6 +2,10 @@
 
 mod entry;
 mod error;
+mod pcrs;
+mod pkcs11;
+mod tcti;
+mod tpm;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -10,6 +14,9 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     entry::{DeviceEntry, Kind},
     error::{DeviceConfigError, Problem},
+    pcrs::{PcrAuthority, PcrBank, Pcrs, PcrsEntry},
+    tcti::{Tcti, TctiError},
+    tpm::{PersistentHandle, Tpm},
 };
 use crate::{name::DeviceName, pin::PinSource, quirks::Quirks};
 
@@ -36,6 +43,7 @@ impl Device {
     pub fn handle_bytes(&self) -> usize {
         match &self.kind {
             DeviceKind::Pkcs11(pkcs11) => pkcs11.quirks.id_bytes,
+            DeviceKind::Tpm(_) => Quirks::MAX_ID_BYTES,
         }
     }
 
@@ -44,6 +52,16 @@ impl Device {
     pub fn label_bytes(&self) -> usize {
         match &self.kind {
             DeviceKind::Pkcs11(pkcs11) => pkcs11.quirks.label_bytes,
+            DeviceKind::Tpm(_) => Quirks::MAX_LABEL_BYTES,
+        }
+    }
+
+    /// Where its worker reads what it authorises itself with: a PIN, or a TPM's device secret.
+    #[must_use]
+    pub fn secret(&self) -> &PinSource {
+        match &self.kind {
+            DeviceKind::Pkcs11(pkcs11) => &pkcs11.pin,
+            DeviceKind::Tpm(tpm) => &tpm.secret,
         }
     }
 }
@@ -55,6 +73,19 @@ impl Device {
 pub enum DeviceKind {
     /// A PKCS#11 token.
     Pkcs11(Pkcs11),
+    /// A TPM 2.0.
+    Tpm(Tpm),
+}
+
+impl DeviceKind {
+    /// The name of the program that is its worker.
+    #[must_use]
+    pub const fn worker(&self) -> &'static str {
+        match self {
+            Self::Pkcs11(_) => "mintwarden-pkcs11",
+            Self::Tpm(_) => "mintwarden-tpm",
+        }
+    }
 }
 
 /// How a PKCS#11 token is reached.

@@ -51,7 +51,9 @@ fn comments_say_units_and_encodings_where_a_type_does_not() {
         let says = |words: &[&str]| words.iter().any(|word| field.comment.contains(word));
         let said = match &*field.kind {
             "bytes" => says(&["UTF-8", "JSON", "raw bytes", "base64"]),
-            "google.protobuf.Duration" | "google.protobuf.Timestamp" => says(&["whole seconds"]),
+            "google.protobuf.Duration" | "google.protobuf.Timestamp" => {
+                says(&["whole seconds", "whole milliseconds"])
+            }
             _ => true,
         };
         assert!(said, "{name} is {}: its comment has to say in which encoding or unit", field.kind);

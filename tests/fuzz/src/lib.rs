@@ -7,6 +7,7 @@
 
 mod claims;
 mod configuration;
+mod evidence;
 mod identity;
 mod second_reader;
 mod store;
@@ -14,6 +15,7 @@ mod wire;
 
 pub use claims::claims;
 pub use configuration::configuration;
+pub use evidence::evidence;
 pub use identity::identity;
 pub use store::{keyset, store};
 pub use wire::{from_worker, to_worker};
@@ -22,10 +24,11 @@ pub use wire::{from_worker, to_worker};
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("claims", claims),
     ("identity", identity),
     ("configuration", configuration),
+    ("evidence", evidence),
     ("to_worker", to_worker),
     ("from_worker", from_worker),
     ("keyset", keyset),

@@ -5,7 +5,10 @@ use std::{
     sync::{LazyLock, Once},
 };
 
-use mintwarden::store::{Redb, Store as _, StoreError};
+use mintwarden::{
+    record::Book,
+    store::{Redb, Store as _, StoreError},
+};
 use mintwarden_worker::IssuerName;
 use redb::{Database, TableDefinition};
 use tempfile::TempDir;
@@ -37,13 +40,14 @@ fn stored(keyset: &[u8]) -> Vec<u8> {
 }
 
 fn load(file: &[u8]) -> Result<Option<mintwarden::keyset::Keyset>, StoreError> {
-    let path = DIRECTORY.path().join("keysets.redb");
+    let [path, anchor] = ["keysets.redb", "anchor.json"].map(|name| DIRECTORY.path().join(name));
     fs::write(&path, file).expect("a file");
-    let loaded = Redb::open(&path).and_then(|store| {
+    let loaded = Redb::open(&path, &anchor, &Book::of_digest("")).and_then(|store| {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(store.load(&issuer()))
     });
     fs::remove_file(&path).expect("the file");
+    let _anchor_of_this_file = fs::remove_file(&anchor);
     loaded
 }
 

@@ -9,19 +9,27 @@ use mintwarden_hsm_config::name::DeviceName;
 use toml::{Table, Value, toml};
 
 use super::Appliance;
-use crate::{DEVICE, ISS, ISSUER, Pki, TRUST_DOMAIN, Token, pki::spiffe, programs};
+use crate::{DEVICE, ISS, ISSUER, Pki, TRUST_DOMAIN, Token, Tpm, pki::spiffe, programs};
+
+/// What a device is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Make {
+    SoftHsm,
+    Swtpm,
+}
 
 type Edit = Box<dyn FnOnce(&mut Table) + Send>;
 
 /// Says what an [`Appliance`] has. Made by [`Appliance::softhsm`].
 #[must_use = "call `start` or `prepare`"]
 pub struct Builder {
-    devices: Vec<String>,
+    devices: Vec<(String, Make)>,
     issuers: Vec<Table>,
     grants: Vec<Table>,
     edits: Vec<Edit>,
     split_users: Option<[u32; 2]>,
     faulty: bool,
+    program: &'static str,
 }
 
 impl Builder {
@@ -33,11 +41,18 @@ impl Builder {
             edits: vec![],
             split_users: None,
             faulty: false,
+            program: programs::MINTWARDEN,
         }
     }
 
-    /// All devices behind a PKCS#11 module that misbehaves on command: see
-    /// [`Appliance::faulty`].
+    /// A server that is killed on command at a write of its store: see [`Appliance::store`].
+    pub fn faulty_store(mut self) -> Self {
+        self.program = programs::FAULTY_STORE;
+        self
+    }
+
+    /// All devices behind something that misbehaves on command: see [`Appliance::faulty`], and of TPMs
+    /// [`Tpm::relay`].
     pub fn faulty(mut self) -> Self {
         self.faulty = true;
         self
@@ -46,7 +61,13 @@ impl Builder {
     /// One more device, with a PKCS#11 token of its own. The first takes the place of
     /// [`DEVICE`].
     pub fn with_device(mut self, name: &str) -> Self {
-        self.devices.push(name.to_owned());
+        self.devices.push((name.to_owned(), Make::SoftHsm));
+        self
+    }
+
+    /// One more device: a TPM, a swtpm of its own. The first takes the place of [`DEVICE`].
+    pub fn with_tpm(mut self, name: &str) -> Self {
+        self.devices.push((name.to_owned(), Make::Swtpm));
         self
     }
 
@@ -125,14 +146,22 @@ impl Builder {
         let pki = Pki::new(directory.path());
         pki.server("server", &[]);
         let (tts, ada) = (pki.client("tts"), pki.client("custodian/ada"));
-        let names = if self.devices.is_empty() { vec![DEVICE.into()] } else { self.devices };
-        let tokens: Vec<_> = names
-            .into_iter()
-            .map(|name| {
-                let token = Token::provision(&directory.path().join(&name), &name);
-                (name, token)
-            })
+        let mut made = self.devices;
+        if made.is_empty() {
+            made.push((DEVICE.into(), Make::SoftHsm));
+        }
+        let of =
+            |make| made.iter().filter(move |(_, of)| *of == make).map(|(name, _)| name.clone());
+        let place = |name: &str| directory.path().join(name);
+        let tokens: Vec<_> = of(Make::SoftHsm)
+            .map(|name| (name.clone(), Token::provision(&place(&name), &name)))
             .collect();
+        let provision = |name: &str| match Tpm::provision(&place(name)) {
+            tpm if self.faulty => tpm.behind_relay(),
+            tpm => tpm,
+        };
+        let tpms: Vec<_> = of(Make::Swtpm).map(|name| (name.clone(), provision(&name))).collect();
+        let names: Vec<_> = made.iter().map(|(name, _)| name.as_str()).collect();
         let faulty: Vec<_> = tokens
             .iter()
             .filter(|_| self.faulty)
@@ -147,11 +176,12 @@ impl Builder {
         if let Some([server, worker]) = self.split_users {
             programs = copy_programs(directory.path());
             tokens.iter().for_each(|(_, token)| token.give_to(worker, worker));
+            tpms.iter().for_each(|(_, tpm)| tpm.give_to(worker, worker));
             let key = directory.path().join("server.key");
             std::os::unix::fs::chown(key, Some(server), Some(server)).expect("root gives away");
         }
-        config.insert("device".into(), devices(&tokens, &faulty));
-        config.insert("issuer".into(), issuers(self.issuers, &tokens));
+        config.insert("device".into(), devices(&names, &tokens, &tpms, &faulty));
+        config.insert("issuer".into(), issuers(self.issuers, &names));
         config.insert("grant".into(), grants(self.grants, &config));
         self.edits.into_iter().for_each(|edit| edit(&mut config));
         let path = directory.path().join("mintwarden.toml");
@@ -159,9 +189,11 @@ impl Builder {
         Appliance {
             directory,
             programs,
+            program: self.program,
             config: path,
             pki,
             tokens,
+            tpms,
             faulty,
             tts,
             ada,
@@ -206,14 +238,26 @@ fn base(split_users: Option<[u32; 2]>) -> Table {
     config
 }
 
-/// All devices' tables as `SoftHsm` writes them.
-fn devices(tokens: &[(String, Token)], faulty: &[(String, Faulty)]) -> Value {
-    let tables = tokens.iter().map(|(name, token)| {
+/// All devices' tables as `SoftHsm` and `Swtpm` write them.
+fn devices(
+    names: &[&str],
+    tokens: &[(String, Token)],
+    tpms: &[(String, Tpm)],
+    faulty: &[(String, Faulty)],
+) -> Value {
+    let tables = names.iter().map(|name| {
         let parsed: DeviceName = name.parse().expect("a device's name");
-        let text = token.soft_hsm().device_toml(parsed);
+        let token = tokens.iter().find(|(of, _)| of == name).map(|(_, token)| token);
+        let tpm = tpms.iter().find(|(of, _)| of == name).map(|(_, tpm)| tpm);
+        let text = match (token, tpm) {
+            (Some(token), _) => token.soft_hsm().device_toml(parsed),
+            (_, Some(tpm)) => tpm.device_toml(parsed),
+            _ => unreachable!("each device was made"),
+        };
         let mut file: Table = text.parse().expect("a [[device]] table");
         let mut table = file["device"][0].as_table_mut().expect("a list of one").clone();
-        if let Some((_, faulty)) = faulty.iter().find(|(of, _)| of == name) {
+        if let (Some(token), Some((_, faulty))) = (token, faulty.iter().find(|(of, _)| of == name))
+        {
             misbehave(&mut table, token, faulty);
         }
         Value::Table(table)
@@ -233,11 +277,11 @@ fn misbehave(device: &mut Table, token: &Token, faulty: &Faulty) {
     }
 }
 
-fn issuers(mut issuers: Vec<Table>, tokens: &[(String, Token)]) -> Value {
+fn issuers(mut issuers: Vec<Table>, names: &[&str]) -> Value {
     if issuers.is_empty() {
         issuers.push(Table::new());
     }
-    let devices: Vec<Value> = tokens.iter().map(|(name, _)| name.as_str().into()).collect();
+    let devices: Vec<Value> = names.iter().map(|name| (*name).into()).collect();
     let complete = issuers.into_iter().map(|issuer| {
         let mut complete = Table::new();
         complete.insert("name".into(), ISSUER.into());
@@ -273,7 +317,7 @@ fn copy_programs(directory: &Path) -> PathBuf {
     let copies = directory.join("bin");
     fs::create_dir(&copies).expect("a directory for the programs");
     open(&copies);
-    for program in [programs::MINTWARDEN, programs::WORKER] {
+    for program in [programs::MINTWARDEN, programs::WORKER, programs::TPM_WORKER] {
         fs::copy(programs::path(program), copies.join(program)).expect("a copy of a program");
     }
     copies

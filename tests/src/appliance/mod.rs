@@ -10,7 +10,7 @@ use faulty_pkcs11::Faulty;
 use mintwarden::launcher::control::Addresses;
 use tempfile::TempDir;
 
-use crate::{Identity, Pki, Token};
+use crate::{Identity, Pki, Token, Tpm};
 
 pub use builder::Builder;
 pub use run::Ended;
@@ -21,9 +21,11 @@ use run::Running;
 pub struct Appliance {
     directory: TempDir,
     programs: PathBuf,
+    program: &'static str,
     config: PathBuf,
     pki: Pki,
     tokens: Vec<(String, Token)>,
+    tpms: Vec<(String, Tpm)>,
     faulty: Vec<(String, Faulty)>,
     tts: Identity,
     ada: Identity,
@@ -38,6 +40,12 @@ impl Appliance {
         Builder::new()
     }
 
+    /// An appliance with one TPM, [`TPM`](crate::TPM), and the issuer [`ISSUER`](crate::ISSUER) in it, where
+    /// the builder says nothing else.
+    pub fn swtpm() -> Builder {
+        Builder::new().with_tpm(crate::TPM)
+    }
+
     /// A path in its directory, where all its files are.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
@@ -48,6 +56,17 @@ impl Appliance {
     #[must_use]
     pub fn config(&self) -> PathBuf {
         self.config.clone()
+    }
+
+    /// Changes its configuration file; in force from the next start on.
+    ///
+    /// # Panics
+    /// If the file cannot be read or written.
+    pub fn reconfigure(&self, edit: impl FnOnce(&mut toml::Table)) {
+        let text = fs::read_to_string(&self.config).expect("the configuration");
+        let mut config = text.parse().expect("TOML");
+        edit(&mut config);
+        fs::write(&self.config, config.to_string()).expect("the configuration");
     }
 
     /// The authority of its and its callers' certificates.
@@ -72,6 +91,15 @@ impl Appliance {
         &found.expect("the device was configured").1
     }
 
+    /// Its first TPM.
+    ///
+    /// # Panics
+    /// If it has none.
+    #[must_use]
+    pub fn tpm(&self) -> &Tpm {
+        &self.tpms.first().expect("a TPM was configured").1
+    }
+
     /// What makes its first device misbehave.
     ///
     /// # Panics
@@ -89,6 +117,13 @@ impl Appliance {
     pub fn faulty_of(&self, device: &str) -> &Faulty {
         let found = self.faulty.iter().find(|(name, _)| name == device);
         &found.expect("the device was configured, `faulty`").1
+    }
+
+    /// What kills its server at a write of the store, where it was built with a
+    /// [`faulty_store`](Builder::faulty_store).
+    #[must_use]
+    pub fn store(&self) -> faulty_store::Order {
+        faulty_store::Order::of(&self.file("state/server"))
     }
 
     /// The signer's certificate: `spiffe://trust-domain.example/tts`.

@@ -7,7 +7,7 @@ use mintwarden_client::{Client, Custodian, TrustAnchors, api};
 use tonic::transport::Channel;
 
 use super::Appliance;
-use crate::{Identity, TRUST_DOMAIN, Verifier, channel, ctl::Ctl, eventually};
+use crate::{Identity, Reader, TRUST_DOMAIN, Verifier, channel, ctl::Ctl, eventually};
 
 impl Appliance {
     fn addresses(&self) -> &Addresses {
@@ -114,7 +114,8 @@ impl Appliance {
         // An RSA key may take long to make.
         let client = self.builder(self.ada()).timeout(Duration::from_secs(60)).build();
         let answer = client.expect("a client").custodian().init(issuer, "a test").await;
-        answer.unwrap_or_else(|error| panic!("init {issuer}: {error}")).keys
+        let answer = answer.unwrap_or_else(|error| panic!("init {issuer}: {error}"));
+        answer.keyset.expect("an act answers with the keyset").keys
     }
 
     /// The appliance's status as Ada sees it.
@@ -203,6 +204,15 @@ impl Appliance {
         let mut tls = channel::tls(&self.pki().ca(), None);
         tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         channel::connect(address, tls).await.expect("a TLS listener")
+    }
+
+    /// A verifier that keeps what it reads of an issuer's JWK Set for as long as `keeps`, and asks again
+    /// after `again` where nobody answers. It finds the appliance again after each start.
+    ///
+    /// # Panics
+    /// If the set is not served, or is not sound.
+    pub async fn reader(&self, issuer: &str, keeps: Duration, again: Duration) -> Reader {
+        Reader::new(self.https(), self.file("addresses.json"), issuer, keeps, again).await
     }
 
     /// A verifier with an issuer's JWK Set as HTTPS serves it now.

@@ -11,7 +11,6 @@ use super::Appliance;
 use crate::{
     Process, Role, eventually,
     process::{of_session, spawn},
-    programs,
 };
 
 /// The launcher, by which all others are found.
@@ -62,7 +61,7 @@ impl Appliance {
         // A session of its own: see `process`. setsid(1) is part of every Debian; it executes the
         // program in its own place.
         let mut command = Command::new("setsid");
-        command.arg(self.program(programs::MINTWARDEN)).arg("--config").arg(self.config());
+        command.arg(self.program(self.program)).arg("--config").arg(self.config());
         command.arg("--addresses").arg(self.file("addresses.json"));
         command.arg("--die-with-parent").arg(std::process::id().to_string());
         command.env_clear().env("RUST_BACKTRACE", "1");
@@ -94,6 +93,15 @@ impl Appliance {
                 self.running = None;
                 Err(Ended { status, stderr: self.log() })
             }
+        }
+    }
+
+    /// Looks again where it serves, as those do who are told by its `addresses.json`: a server that ended
+    /// by itself is followed by one at other ports.
+    pub fn look_again(&mut self) {
+        let told = fs::read(self.file("addresses.json")).ok();
+        if let Some(addresses) = told.and_then(|text| serde_json::from_slice(&text).ok()) {
+            self.addresses = Some(addresses);
         }
     }
 

@@ -7,6 +7,20 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
+/// A key as `--json` has it, without what changes with time.
+fn lasting(key: &Value) -> Value {
+    let mut key = key.clone();
+    for changes in ["outlook", "next_at"] {
+        assert!(key.as_object_mut().unwrap().remove(changes).is_some(), "{key}");
+    }
+    key
+}
+
+/// All keys of the first issuer.
+fn keys(keysets: &Value) -> Vec<Value> {
+    keysets["keysets"][0]["keys"].as_array().unwrap().iter().map(lasting).collect()
+}
+
 #[tokio::test]
 async fn an_issuer_is_initialised_looked_at_and_used() {
     let appliance = Appliance::softhsm().start().await;
@@ -25,7 +39,9 @@ async fn an_issuer_is_initialised_looked_at_and_used() {
     assert!(again.stderr.contains("ALREADY_INITIALISED"), "{}", again.stderr);
 
     let list = appliance.ctl(["keys", "list", "--json"]).run().await.success();
-    assert_eq!(json(&list), init);
+    let list = json(&list);
+    assert_eq!(keys(&list), keys(&init));
+    assert_eq!(list["keysets"][0]["revision"], init["keysets"][0]["revision"]);
     let table = appliance.ctl(["keys", "list", "--issuer", ISSUER]).run().await.success();
     for word in ["STATE", "active", "pre-active", &kid, DEVICE, "ES256"] {
         assert!(table.contains(word), "{word} is not in: {table}");
@@ -88,4 +104,48 @@ async fn who_may_not_and_what_cannot_be_reached_have_their_own_exit_codes() {
     let status = status.run().await;
     assert_eq!(status.code, Some(69), "{}", status.stderr);
     assert!(status.stderr.contains("127.0.0.1"), "{}", status.stderr);
+}
+
+#[tokio::test]
+async fn a_custodian_acts_on_keys_by_the_beginning_of_their_kid() {
+    let appliance = Appliance::softhsm().start_initialised().await;
+    let list = json(&appliance.ctl(["keys", "list", "--json"]).run().await.success());
+    let kid = |at: usize| list["keysets"][0]["keys"][at]["kid"].as_str().unwrap().to_owned();
+    let (active, standby) = (kid(0), kid(1));
+
+    let shown = appliance.ctl(["keys", "show", &active[..8], "--json"]).run().await.success();
+    assert_eq!(lasting(&json(&shown)["key"]), keys(&list)[0]);
+    let words = appliance.ctl(["keys", "show", &active]).run().await.success();
+    for word in [&active, ISSUER, DEVICE, "ES256", "old; replaced in", "activated       20"] {
+        assert!(words.contains(word), "{word} is not in: {words}");
+    }
+    let suspend = ["keys", "suspend", &active[..10], "--reason", "a look at the log", "--json"];
+    let suspended = json(&appliance.ctl(suspend).run().await.success());
+    assert_eq!(suspended["keysets"][0]["keys"][0]["state"], "suspended", "{suspended}");
+    let table = appliance.ctl(["keys", "resume", &active[..10]]).run().await.success();
+    assert!(table.contains("active"), "{table}");
+
+    let young = appliance.ctl(["keys", "activate", &standby]).run().await;
+    assert_eq!(young.code, Some(1));
+    for word in ["IMMATURE", "another 1h", "--immature"] {
+        assert!(young.stderr.contains(word), "{word} is not in: {}", young.stderr);
+    }
+    let revoke = appliance.ctl(["keys", "revoke", &active, "--issuer", ISSUER]).run().await;
+    assert_eq!(revoke.code, Some(1));
+    for word in ["NO_MATURE_STANDBY", "mature in 1h", "--activate-immature", "--wait"] {
+        assert!(revoke.stderr.contains(word), "{word} is not in: {}", revoke.stderr);
+    }
+    let revoke = ["keys", "revoke", &active, "--activate-immature", "--reason", "lost", "--json"];
+    let revoked = json(&appliance.ctl(revoke).run().await.success());
+    assert_eq!(revoked["keysets"][0]["keys"][0]["kid"], standby.as_str(), "{revoked}");
+
+    let none = appliance.ctl(["keys", "show", "no-such-key"]).run().await;
+    assert_eq!((none.code, none.stderr.contains("keys list")), (Some(1), true));
+    let short = appliance.ctl(["keys", "revoke", &standby[..7], "--wait"]).run().await;
+    assert_eq!(short.code, Some(2), "{}", short.stderr);
+    let recover = appliance.ctl(["recover", ISSUER]).run().await;
+    assert!(recover.stderr.contains("NOTHING_TO_RECOVER"), "{}", recover.stderr);
+    let rotate = appliance.ctl(["keys", "rotate", ISSUER, "--device", "hsm-z"]).run().await;
+    assert!(rotate.stderr.contains("NO_ACTIVE_KEY"), "{}", rotate.stderr);
+    appliance.ctl(["keys", "rotate", ISSUER, "--device", DEVICE]).run().await.success();
 }

@@ -98,6 +98,30 @@ async fn without_a_command_it_shows_a_line_that_signs_and_ends_when_asked_to() {
 }
 
 #[tokio::test]
+async fn on_a_tpm_a_command_signs_and_the_doctor_knows_it() {
+    let script = r#"
+        echo "MINTWARDEN_CONFIG=$MINTWARDEN_CONFIG"
+        now=$(date +%s)
+        printf '{"iat":%s,"exp":%s,"aud":"trust-domain.example","txn":"t","sub":"s","scope":"p","req_wl":"w"}\n' \
+            "$now" "$((now + 60))" | "$0" sign --issuer "$MINTWARDEN_ISSUER" || exit 1
+        "$1" doctor --config "$MINTWARDEN_CONFIG"
+    "#;
+    let (ctl, mintwarden) = (programs::path(programs::CTL), programs::path(programs::MINTWARDEN));
+    let programs = [ctl.to_str().unwrap(), mintwarden.to_str().unwrap()];
+    let child = dev(&[&["--tpm", "--", "sh", "-c", script][..], &programs].concat());
+    let session = session(&child);
+    let output = child.wait_with_output().await.unwrap();
+    let (said, errors) = (String::from_utf8(output.stdout).unwrap(), output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&errors));
+    assert!(said.lines().any(|line| line.starts_with("eyJ") && line.split('.').count() == 3));
+    for word in ["a TPM 2.0 by way of swtpm:host=127.0.0.1", "TPM2_Sign"] {
+        assert!(said.contains(word), "{word} is not in: {said}");
+    }
+    let config = said.lines().find_map(|line| line.strip_prefix("MINTWARDEN_CONFIG="));
+    nothing_left(session, &directory_of(config.expect("it was told"))).await;
+}
+
+#[tokio::test]
 async fn a_command_that_a_signal_ends_says_so() {
     let output = dev(&["--", "sh", "-c", "kill -KILL $$"]).wait_with_output().await.unwrap();
     assert_eq!(output.status.code(), Some(128 + 9));

@@ -31,6 +31,15 @@ fn launcher_and_server_need_no_tpm_openssl_or_pkcs11_library() {
 }
 
 #[test]
+fn the_worker_for_tpms_alone_needs_libtss2() {
+    assert!(needed(programs::TPM_WORKER).iter().any(|name| name.contains("tss2-esys")));
+    for other in [programs::WORKER, programs::CTL] {
+        let libraries = needed(other);
+        assert!(!libraries.iter().any(|name| name.contains("tss2")), "{other}: {libraries:?}");
+    }
+}
+
+#[test]
 fn the_client_library_has_no_http_client_of_its_own_unless_it_verifies() {
     let dependencies = |features: &str| {
         let said = std::process::Command::new(env!("CARGO"))

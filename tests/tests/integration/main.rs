@@ -6,14 +6,18 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure time")]
 
 mod algorithms;
+mod attestation;
 mod certificates;
+mod changes;
 mod container;
 mod ctl;
+mod custodian;
 mod dev;
 mod device;
 mod doctor;
 mod failover;
 mod faults;
+mod full_disk;
 mod golden;
 mod hostile;
 mod https;
@@ -26,13 +30,16 @@ mod metrics;
 mod mistakes;
 mod modules;
 mod ops;
+mod pace;
 mod pin;
 mod processes;
 mod python;
 mod restarts;
+mod rotation;
 mod secrets;
 mod services;
 mod signing;
 mod storm;
+mod tpm;
 mod tts;
 mod workload;

@@ -160,6 +160,14 @@ fn what_makes_no_sense_is_named_by_key() {
             &["grant[1].person", "missing"],
         ),
         mistake(
+            |c| _ = c.insert("approvals".into(), toml! { revoke = 2 }.into()),
+            &["approvals.revoke", "needs 2 persons", "1 custodian (ada)", "add a [[grant]]"],
+        ),
+        mistake(
+            |c| _ = c.insert("approvals".into(), toml! { suspend = 2 }.into()),
+            &["approvals.suspend", "one person, at once"],
+        ),
+        mistake(
             |c| {
                 let same = Value::from("a");
                 let users = [("server".into(), same.clone()), ("worker".into(), same)];

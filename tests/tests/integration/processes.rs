@@ -162,3 +162,25 @@ async fn i8_a_second_appliance_on_the_same_state_does_not_serve() {
     }
     assert_eq!(appliance.status().await.devices[0].name, DEVICE);
 }
+
+#[tokio::test]
+async fn a_configuration_may_be_named_relative_to_where_the_launcher_is_started() {
+    let appliance = Appliance::softhsm().prepare();
+    let mut launcher = tokio::process::Command::new(appliance.program(programs::MINTWARDEN))
+        .current_dir(appliance.file(""))
+        .args(["--config", "mintwarden.toml", "--addresses", "addresses.json"])
+        .env_clear()
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    eventually("it serves, or has ended", async || {
+        let ended = launcher.try_wait().unwrap();
+        (ended.is_some() || appliance.file("addresses.json").exists()).then_some(())
+    })
+    .await;
+    assert_eq!(launcher.try_wait().unwrap(), None, "it has ended");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(launcher.id().unwrap()).unwrap());
+    rustix::process::kill_process(pid.unwrap(), Signal::TERM).unwrap();
+    assert!(launcher.wait().await.unwrap().success());
+}

@@ -1,7 +1,12 @@
 //! What is served beside signing: health, reflection, JWKS over gRPC.
 
-use mintwarden_proto::v1::{GetJwksRequest, jwks_service_client::JwksServiceClient};
-use mintwarden_tests::{Appliance, ISSUER, eventually};
+use std::collections::BTreeSet;
+
+use mintwarden_client::api::RevokeFallback;
+use mintwarden_proto::v1::{
+    GetJwksRequest, WatchJwksRequest, jwks_service_client::JwksServiceClient,
+};
+use mintwarden_tests::{Appliance, ISSUER, PATIENCE, TRUST_DOMAIN, Verifier, eventually};
 use tokio_stream::{StreamExt as _, iter};
 use toml::toml;
 use tonic_health::pb::{
@@ -11,6 +16,8 @@ use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
+
+use crate::custodian::{active, after, keyset, mature, quick, standby};
 
 #[tokio::test]
 async fn health_is_served_and_fails_before_connections_end() {
@@ -64,6 +71,40 @@ async fn the_jwks_over_grpc_is_what_https_serves() {
     assert_eq!(answer.headers()["cache-control"], "public, max-age=600");
     assert_eq!(over_grpc.max_age.unwrap().seconds, 600);
     assert_eq!(answer.bytes().await.unwrap(), over_grpc.jwks);
+}
+
+#[tokio::test]
+async fn whoever_watches_the_jwks_is_told_of_each_change() {
+    let appliance = Appliance::softhsm().with_issuer(quick()).start_initialised().await;
+    let mut jwks = JwksServiceClient::new(appliance.channel(Some(appliance.tts())));
+    let request = WatchJwksRequest { issuer: ISSUER.into() };
+    let mut sets = jwks.watch_jwks(request).await.unwrap().into_inner();
+    // Until a set is pushed that has these keys; revisions grow, and HTTPS never serves an older one.
+    let mut last = 0;
+    let mut until = async |what: &str, kids: BTreeSet<String>| {
+        let pushed = async {
+            loop {
+                let set = sets.message().await.unwrap().expect("the stream goes on");
+                assert!(set.revision > last, "{what}: {} after {last}", set.revision);
+                last = set.revision;
+                if Verifier::new(&set.jwks, &[TRUST_DOMAIN]).unwrap().kids() == kids {
+                    break set;
+                }
+            }
+        };
+        let set = tokio::time::timeout(PATIENCE, pushed).await.expect(what);
+        let answer = appliance.https().get(appliance.jwks_url(ISSUER)).send().await.unwrap();
+        assert_eq!(answer.headers()["etag"], set.etag, "{what}");
+    };
+    let (old, next) = (active(&keyset(&appliance).await), mature(&appliance).await);
+    until("at once", [&old, &next].map(Clone::clone).into()).await;
+
+    let done = after(appliance.custodian().rotate(ISSUER, None, "").await);
+    let third = standby(&done).kid.clone();
+    until("after a rotation", [&old, &next, &third].map(Clone::clone).into()).await;
+    let custodian = appliance.custodian();
+    custodian.revoke(ISSUER, &old, RevokeFallback::Unspecified, "").await.unwrap();
+    until("after a revocation", [&next, &third].map(Clone::clone).into()).await;
 }
 
 #[tokio::test]

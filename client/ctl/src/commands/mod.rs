@@ -1,5 +1,9 @@
 //! One function for each command: call, then print.
 
+pub(crate) mod attest;
+mod keys;
+pub(crate) mod pcr;
+mod proposals;
 mod sign;
 
 use std::{
@@ -10,7 +14,7 @@ use std::{
 use mintwarden_client::Client;
 
 use crate::{
-    args::{Command, DeviceCommand, KeysCommand},
+    args::{Command, DeviceCommand},
     exit::Failure,
     output::{self, Format},
 };
@@ -24,9 +28,16 @@ pub(crate) async fn run(
     let format = if json { Format::Json } else { Format::Table };
     let custodian = client.custodian();
     match command {
-        Command::Init { issuer, reason } => {
-            let response = custodian.init(&issuer, &reason).await?;
-            output::keysets(out, format, vec![output::created(issuer, response)])?;
+        Command::Init { issuer, why } => {
+            let done = custodian.init(&issuer, &why.reason).await?;
+            return keys::act(out, format, done);
+        }
+        Command::Recover { issuer, immature, why } => {
+            let done = match immature {
+                true => custodian.danger_recover_immature(&issuer, &why.reason).await?,
+                false => custodian.recover(&issuer, &why.reason).await?,
+            };
+            return keys::act(out, format, done);
         }
         Command::Sign { issuer } => return sign::run(&client.issuer(issuer), out).await,
         Command::Jwks { issuer } => {
@@ -34,13 +45,16 @@ pub(crate) async fn run(
             out.write_all(&jwks.jwks)?;
             out.write_all(b"\n")?;
         }
-        Command::Keys(KeysCommand::List { issuer }) => {
-            let keysets = custodian.list_keys(issuer.as_deref()).await?;
-            output::keysets(out, format, keysets)?;
+        Command::Keys(command) => return keys::run(command, &custodian, out, format).await,
+        Command::Attest(command) => return attest::run(command, out, format),
+        Command::Pcr(command) => return pcr::run(command, out),
+        Command::Proposals(command) => {
+            return proposals::run(command, &custodian, out, format).await;
         }
+        Command::Acts(command) => proposals::acts(command, &custodian, out, format).await?,
         Command::Status => output::status(out, format, custodian.status().await?)?,
-        Command::Device(DeviceCommand::Resume { name, reason }) => {
-            custodian.resume_device(&name, &reason).await?;
+        Command::Device(DeviceCommand::Resume { name, why }) => {
+            custodian.resume_device(&name, &why.reason).await?;
             output::resumed(out, format, &name)?;
         }
     }

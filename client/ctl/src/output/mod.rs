@@ -1,14 +1,20 @@
 //! What commands print: tables for people, JSON for programs.
 
 mod model;
+mod proposals;
 mod table;
+mod verdict;
 
 use std::io::{self, Write};
 
 use mintwarden_client::api;
 use serde::Serialize;
 
-use self::model::{Keysets, Status};
+pub(crate) use self::verdict::verdict;
+use self::{
+    model::{Keysets, OneKey, Status},
+    proposals::{Acted, Acts, Proposal, Proposals},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Format {
@@ -29,9 +35,73 @@ pub(crate) fn keysets(
     }
 }
 
-/// What `init` made, as a keyset.
-pub(crate) fn created(issuer: String, response: api::InitResponse) -> api::Keyset {
-    api::Keyset { issuer, revision: response.revision, keys: response.keys }
+/// One key with its history.
+pub(crate) fn key(
+    out: &mut impl Write,
+    format: Format,
+    response: api::GetKeyResponse,
+) -> io::Result<()> {
+    let key = OneKey::from(response);
+    match format {
+        Format::Table => table::key(out, &key),
+        Format::Json => json(out, &key),
+    }
+}
+
+/// What an act has come to: the keys after it, or the proposal that waits.
+pub(crate) fn acted(
+    out: &mut impl Write,
+    format: Format,
+    response: api::ActResponse,
+) -> io::Result<()> {
+    let waits = response.proposal.as_ref().map(api::Proposal::state);
+    let waits = waits == Some(api::ProposalState::Open);
+    let keysets = Keysets::from(Vec::from_iter(response.keyset));
+    let acted = Acted { keysets, proposal: response.proposal.map(Proposal::from) };
+    match (format, &acted.proposal) {
+        (Format::Json, _) => json(out, &acted),
+        (Format::Table, Some(proposal)) if waits => proposals::waits(out, proposal),
+        (Format::Table, _) => table::keysets(out, &acted.keysets),
+    }
+}
+
+/// Proposals, open ones and others.
+pub(crate) fn proposals(
+    out: &mut impl Write,
+    format: Format,
+    found: Vec<api::Proposal>,
+) -> io::Result<()> {
+    let found = Proposals { proposals: found.into_iter().map(Proposal::from).collect() };
+    match format {
+        Format::Table => proposals::list(out, &found),
+        Format::Json => json(out, &found),
+    }
+}
+
+/// One proposal.
+pub(crate) fn proposal(
+    out: &mut impl Write,
+    format: Format,
+    proposal: api::Proposal,
+) -> io::Result<()> {
+    let proposal = Proposal::from(proposal);
+    match format {
+        Format::Table => proposals::one(out, &proposal),
+        Format::Json => json(out, &proposal),
+    }
+}
+
+/// A part of the record.
+pub(crate) fn acts(
+    out: &mut impl Write,
+    format: Format,
+    response: api::ListActsResponse,
+) -> io::Result<()> {
+    let acts = Acts::from(response);
+    match format {
+        Format::Table => proposals::acts(out, &acts),
+        Format::Json => json(out, &acts),
+    }
 }
 
 /// Issuers and devices.

@@ -9,7 +9,7 @@ use mintwarden_client::api;
 use serde::Serialize;
 use serde_json::Value;
 
-/// The answer to `keys list` and `init`.
+/// The answer to `keys list` and to acts: the keys after them.
 #[derive(Debug, Serialize)]
 pub(super) struct Keysets {
     pub(super) keysets: Vec<Keyset>,
@@ -44,6 +44,19 @@ pub(super) struct Key {
     pub(super) next_at: Option<String>,
     /// The same in words.
     pub(super) outlook: Option<String>,
+    pub(super) published_at: Option<String>,
+    pub(super) activated_at: Option<String>,
+    /// When it signed last at the latest.
+    pub(super) stopped_at: Option<String>,
+    pub(super) unpublished_at: Option<String>,
+}
+
+/// The answer to `keys show`.
+#[derive(Debug, Serialize)]
+pub(super) struct OneKey {
+    pub(super) issuer: String,
+    pub(super) revision: u64,
+    pub(super) key: Option<Key>,
 }
 
 /// The answer to `status`.
@@ -76,6 +89,8 @@ pub(super) struct DeviceStatus {
     pub(super) detail: Option<String>,
     pub(super) description: Option<String>,
     pub(super) sessions: u32,
+    /// With all sessions, as measured; 0 before the first signature.
+    pub(super) signatures_per_second: f64,
     pub(super) starts: u64,
     pub(super) last_fault: Option<DeviceFault>,
 }
@@ -99,6 +114,13 @@ impl From<Vec<api::Keyset>> for Keysets {
     }
 }
 
+impl From<api::GetKeyResponse> for OneKey {
+    fn from(response: api::GetKeyResponse) -> Self {
+        let api::GetKeyResponse { issuer, revision, key } = response;
+        Self { issuer, revision, key: key.map(Key::from) }
+    }
+}
+
 impl From<api::Key> for Key {
     fn from(key: api::Key) -> Self {
         Self {
@@ -114,6 +136,10 @@ impl From<api::Key> for Key {
             next: some(key.next),
             next_at: key.next_at.and_then(time),
             outlook: some(key.outlook),
+            published_at: key.published_at.and_then(time),
+            activated_at: key.activated_at.and_then(time),
+            stopped_at: key.stopped_at.and_then(time),
+            unpublished_at: key.unpublished_at.and_then(time),
         }
     }
 }
@@ -153,6 +179,7 @@ impl From<api::DeviceStatus> for DeviceStatus {
             detail: some(device.detail),
             description: some(device.description),
             sessions: device.sessions,
+            signatures_per_second: device.signatures_per_second,
             starts: device.starts,
             last_fault: device.last_fault.map(|fault| DeviceFault {
                 reason: fault.reason,
@@ -164,15 +191,15 @@ impl From<api::DeviceStatus> for DeviceStatus {
 }
 
 /// `KEY_STATE_PRE_ACTIVE` as `pre-active`.
-fn term(name: &str, prefix: &str) -> String {
+pub(super) fn term(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_lowercase().replace('_', "-")
 }
 
-fn some(text: String) -> Option<String> {
+pub(super) fn some(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn time<T>(time: T) -> Option<String>
+pub(super) fn time<T>(time: T) -> Option<String>
 where
     SystemTime: TryFrom<T>,
 {

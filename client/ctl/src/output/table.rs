@@ -2,7 +2,7 @@ use std::io::{self, Write};
 
 use comfy_table::{Table, presets::NOTHING};
 
-use super::model::{DeviceStatus, Keysets, Status};
+use super::model::{DeviceStatus, Keysets, OneKey, Status};
 
 pub(super) fn keysets(out: &mut impl Write, keysets: &Keysets) -> io::Result<()> {
     let mut keys =
@@ -27,6 +27,35 @@ pub(super) fn keysets(out: &mut impl Write, keysets: &Keysets) -> io::Result<()>
     print(out, &keys)
 }
 
+/// A line for each thing to know of a key.
+pub(super) fn key(out: &mut impl Write, one: &OneKey) -> io::Result<()> {
+    let Some(key) = &one.key else { return Ok(()) };
+    let yes = |yes: bool| if yes { "yes" } else { "no" };
+    for (name, value) in [
+        ("kid", text(&key.kid)),
+        ("issuer", &one.issuer),
+        ("device", &key.device),
+        ("algorithm", &key.algorithm),
+        ("state", &key.state),
+        ("next", text(&key.outlook)),
+        ("next at", text(&key.next_at)),
+        ("in the JWK Set", yes(key.published)),
+        ("mature", yes(key.mature)),
+        ("created", text(&key.created_at)),
+        ("published", text(&key.published_at)),
+        ("activated", text(&key.activated_at)),
+        ("stopped", text(&key.stopped_at)),
+        ("unpublished", text(&key.unpublished_at)),
+        ("last change", text(&key.changed_at)),
+    ] {
+        writeln!(out, "{name:<16}{value}")?;
+    }
+    if let Some(jwk) = &key.jwk {
+        writeln!(out, "{:<16}{jwk}", "public key")?;
+    }
+    Ok(())
+}
+
 pub(super) fn status(out: &mut impl Write, status: &Status) -> io::Result<()> {
     writeln!(out, "mintwarden {}, running since {}\n", status.version, text(&status.started_at))?;
     let mut issuers = table(&["ISSUER", "READY", "REASON", "KEYS", "REVISION"]);
@@ -41,15 +70,29 @@ pub(super) fn status(out: &mut impl Write, status: &Status) -> io::Result<()> {
     }
     print(out, &issuers)?;
     writeln!(out)?;
-    let mut devices =
-        table(&["DEVICE", "KIND", "STATE", "REASON", "SESSIONS", "STARTS", "DESCRIPTION"]);
+    let mut devices = table(&[
+        "DEVICE",
+        "KIND",
+        "STATE",
+        "REASON",
+        "SESSIONS",
+        "PER SEC",
+        "STARTS",
+        "DESCRIPTION",
+    ]);
     for device in &status.devices {
+        let rate = match device.signatures_per_second {
+            0.0 => "-".to_owned(),
+            slow if slow < 10.0 => format!("{slow:.1}"),
+            rate => format!("{rate:.0}"),
+        };
         devices.add_row([
             &device.name,
             &device.kind,
             &device.state,
             text(&device.reason),
             &device.sessions.to_string(),
+            &rate,
             &device.starts.to_string(),
             text(&device.description),
         ]);
@@ -87,17 +130,17 @@ fn notes(out: &mut impl Write, status: &Status) -> io::Result<()> {
     Ok(())
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header.iter().copied());
     table
 }
 
 /// Without the spaces that pad the last column.
-fn print(out: &mut impl Write, table: &Table) -> io::Result<()> {
+pub(super) fn print(out: &mut impl Write, table: &Table) -> io::Result<()> {
     table.trim_fmt().lines().try_for_each(|line| writeln!(out, "{}", line.trim_end()))
 }
 
-fn text(text: &Option<String>) -> &str {
+pub(super) fn text(text: &Option<String>) -> &str {
     text.as_deref().unwrap_or("-")
 }

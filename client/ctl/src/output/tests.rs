@@ -22,6 +22,10 @@ fn sample_keysets() -> Vec<api::Keyset> {
         next: if state == 3 { "deactivated".into() } else { String::new() },
         next_at: (state == 3).then(|| time(1_700_086_400).into()),
         outlook: if state == 3 { "signs; replaced in 1day".into() } else { String::new() },
+        published_at: Some(time(1_700_000_001).into()),
+        activated_at: (state == 3).then(|| time(1_700_000_002).into()),
+        stopped_at: None,
+        unpublished_at: None,
     };
     vec![
         api::Keyset {
@@ -57,6 +61,7 @@ fn sample_status() -> api::Status {
             detail: "correct the PIN, then: mintwardenctl device resume hsm-a".into(),
             description: "SoftHSM v2".into(),
             sessions: 4,
+            signatures_per_second: 4.25,
             starts: 1,
             last_fault: None,
         }],
@@ -86,6 +91,9 @@ fn the_json_of_keys_is_stable() {
             "next": (state == "active").then_some("deactivated"),
             "next_at": (state == "active").then_some("2023-11-15T22:13:20Z"),
             "outlook": (state == "active").then_some("signs; replaced in 1day"),
+            "published_at": "2023-11-14T22:13:21Z",
+            "activated_at": (state == "active").then_some("2023-11-14T22:13:22Z"),
+            "stopped_at": null, "unpublished_at": null,
         })
     };
     let keys = json!([
@@ -103,6 +111,24 @@ fn the_json_of_keys_is_stable() {
 }
 
 #[test]
+fn one_key_is_shown_with_its_history() {
+    let sample = || api::GetKeyResponse {
+        issuer: "payments-tts".into(),
+        revision: 2,
+        key: Some(sample_keysets().remove(0).keys.remove(0)),
+    };
+    let text = printed(|out| key(out, Format::Table, sample()));
+    for line in ["kid             abc", "activated       2023-11-14T22:13:22Z", "stopped         -"]
+    {
+        assert!(text.lines().any(|shown| shown == line), "{line} is not in: {text}");
+    }
+    let shown = parsed(&printed(|out| key(out, Format::Json, sample())));
+    let list = parsed(&printed(|out| keysets(out, Format::Json, sample_keysets())));
+    assert_eq!(shown["key"], list["keysets"][0]["keys"][0], "the same shape");
+    assert_eq!((&shown["issuer"], &shown["revision"]), (&json!("payments-tts"), &json!(2)));
+}
+
+#[test]
 fn the_json_of_status_is_stable() {
     let text = printed(|out| status(out, Format::Json, sample_status()));
     assert_eq!(
@@ -117,7 +143,7 @@ fn the_json_of_status_is_stable() {
             "devices": [{
                 "name": "hsm-a", "kind": "pkcs11", "state": "parked", "reason": "LOGIN_FAILED",
                 "detail": "correct the PIN, then: mintwardenctl device resume hsm-a",
-                "description": "SoftHSM v2", "sessions": 4, "starts": 1,
+                "description": "SoftHSM v2", "sessions": 4, "signatures_per_second": 4.25, "starts": 1,
                 "last_fault": null,
             }],
             "alarms": ["the server's certificate ends in 2days"],
@@ -143,4 +169,98 @@ fn the_status_table_says_what_to_do() {
     assert!(text.contains("appliance: the server's certificate ends in 2days"));
     assert!(text.contains("payments-tts: no standby"));
     assert!(text.contains("hsm-a: correct the PIN, then: mintwardenctl device resume hsm-a"));
+}
+
+fn sample_proposal() -> api::Proposal {
+    let person =
+        |name: &str| api::Person { name: name.into(), identity: format!("{name}.example") };
+    api::Proposal {
+        id: "0123456789abcdef0123456789abcdef".into(),
+        issuer: "payments-tts".into(),
+        act: Some(api::Act {
+            name: "revoke".into(),
+            kid: "abc".into(),
+            fallback: 2,
+            ..api::Act::default()
+        }),
+        reason: "found on a laptop".into(),
+        state: 1,
+        proposed_by: Some(person("ada")),
+        proposed_at: Some(time(1_700_000_000).into()),
+        expires_at: Some(time(1_700_086_400).into()),
+        approvals: vec![api::Approval {
+            by: Some(person("ada")),
+            at: Some(time(1_700_000_000).into()),
+            reason: String::new(),
+            counts: true,
+        }],
+        needed: 2,
+        counted: 1,
+        ..api::Proposal::default()
+    }
+}
+
+#[test]
+fn the_json_of_an_act_that_waits_is_stable() {
+    let keyset = api::Keyset { issuer: "payments-tts".into(), ..api::Keyset::default() };
+    let response = api::ActResponse { keyset: Some(keyset), proposal: Some(sample_proposal()) };
+    let text = printed(|out| acted(out, Format::Json, response.clone()));
+    let ada = json!({"name": "ada", "identity": "ada.example"});
+    assert_eq!(
+        parsed(&text),
+        json!({
+            "keysets": [{"issuer": "payments-tts", "revision": 0, "keys": []}],
+            "proposal": {
+                "id": "0123456789abcdef0123456789abcdef",
+                "issuer": "payments-tts",
+                "state": "open",
+                "act": {
+                    "name": "revoke", "kid": "abc", "device": null, "danger_immature": false,
+                    "fallback": "wait",
+                },
+                "reason": "found on a laptop",
+                "proposed_by": ada,
+                "proposed_at": "2023-11-14T22:13:20Z",
+                "expires_at": "2023-11-15T22:13:20Z",
+                "needed": 2,
+                "counted": 1,
+                "approvals": [
+                    {"by": ada, "at": "2023-11-14T22:13:20Z", "reason": null, "counts": true},
+                ],
+                "closed_at": null,
+                "ending": null,
+            },
+        })
+    );
+    let words = printed(|out| acted(out, Format::Table, response));
+    for part in [
+        "Not done yet: revoke abc; nothing signs in its device until a standby is mature, of",
+        "1 of 2 persons have agreed",
+        "mintwardenctl proposals approve 0123456789abcdef0123456789abcdef --issuer payments-tts",
+    ] {
+        assert!(words.contains(part), "{part:?} is not in: {words}");
+    }
+}
+
+#[test]
+fn the_record_is_shown_with_the_newest_at_the_end() {
+    let entry = |sequence, kind: &str, what: &str| api::RecordEntry {
+        sequence,
+        at: Some(time(1_700_000_000).into()),
+        kind: kind.into(),
+        what: what.into(),
+        keys: vec!["abc".into()],
+        outcome: if kind == "refused" { "NO_GRANT".into() } else { String::new() },
+        left_out: if kind == "refused" { 7 } else { 0 },
+        ..api::RecordEntry::default()
+    };
+    let entries = vec![entry(9, "refused", "revoke"), entry(8, "stepped", "rotate")];
+    let response = api::ListActsResponse { entries, next_before: 8 };
+    let text = printed(|out| acts(out, Format::Table, response.clone()));
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[1].contains("2023-11-14T22:13:20.000Z") && lines[1].contains("rotate abc"));
+    assert!(lines[2].contains("NO_GRANT (7 more before it)"), "{text}");
+    assert_eq!(lines.last(), Some(&"older: --before 8"));
+    let json = parsed(&printed(|out| acts(out, Format::Json, response)));
+    assert_eq!((&json["entries"][0]["sequence"], &json["next_before"]), (&9.into(), &8.into()));
 }

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::{
-    config::{ConfigError, Grant, Issuer, Role, Tls, file},
+    config::{ConfigError, Grant, Issuer, Person, Role, Tls, file},
     identity::Caller,
 };
 
@@ -45,6 +45,7 @@ pub(super) fn resolve_grant(
             "name at least one caller, or remove the grant",
         ));
     }
+    let mut person = None;
     if grant.role == Role::Custodian {
         if to.iter().any(|caller| matches!(caller, Caller::Unix(_))) {
             return Err(cx.error(
@@ -53,12 +54,19 @@ pub(super) fn resolve_grant(
                 "give the custodian a certificate",
             ));
         }
-        if grant.person.as_deref().is_none_or(str::is_empty) {
-            return Err(cx.error(
-                at("person"),
-                "is missing",
-                "name the person behind these identities",
-            ));
+        let name = grant.person.as_deref().unwrap_or_default();
+        person = Person::parse(name);
+        if person.is_none() {
+            let what = if name.is_empty() {
+                "is missing".to_owned()
+            } else {
+                format!("{name:?} has spaces around it, control characters or too many bytes")
+            };
+            let remedy = format!(
+                "name the person behind these identities, in at most {} bytes",
+                Person::MAX_BYTES
+            );
+            return Err(cx.error(at("person"), what, remedy));
         }
     } else if grant.person.is_some() {
         return Err(cx.error(at("person"), "is only for custodians", "remove it"));
@@ -91,5 +99,5 @@ pub(super) fn resolve_grant(
             })
             .collect::<Result<_, _>>()?,
     };
-    Ok(Grant { role: grant.role, person: grant.person, to, issuers })
+    Ok(Grant { role: grant.role, person, to, issuers })
 }

@@ -1,5 +1,6 @@
 //! From what is written to what is meant: names resolved, bounds checked, contradictions refused.
 
+mod approvals;
 mod grant;
 mod issuer;
 mod rotation;
@@ -97,7 +98,8 @@ pub(super) fn resolve(
         .into_iter()
         .enumerate()
         .map(|(index, grant)| grant::resolve_grant(&cx, index, grant, &issuers, tls.as_ref()))
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<Vec<_>, _>>()?;
+    let approvals = approvals::resolve(&cx, file.approvals, &issuers, &grants)?;
     let config = Config {
         path: path.to_owned(),
         state_dir: cx.path(&file.state_dir),
@@ -107,6 +109,7 @@ pub(super) fn resolve(
         devices,
         issuers,
         grants,
+        approvals,
         limits: resolve_limits(&cx, file.limits)?,
         metrics: Metrics {
             workloads: cx.bounded("metrics.workloads", file.metrics.workloads, 100, 0..=10_000)?,

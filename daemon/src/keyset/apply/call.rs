@@ -6,6 +6,8 @@ use mintwarden_worker::{
     device::{DeviceKey, KeyHandle},
 };
 
+use crate::keyset::Keyset;
+
 /// What keys need of devices.
 pub trait KeyOps: Send + Sync {
     /// Whether the device can be asked now.
@@ -17,6 +19,11 @@ pub trait KeyOps: Send + Sync {
     /// Why `device` is known not to be able to make keys for `issuer`; `None` where it can, or does not
     /// say.
     fn lacking(&self, device: &str, issuer: &IssuerName) -> Option<KeyOpsError>;
+
+    /// Takes what a keyset, as it is stored now, keeps of keys that their devices do not store.
+    fn keep(&self, keyset: &Keyset) {
+        let _none_needed = keyset;
+    }
 
     /// Makes a key pair for `issuer` under `handle`, and shows it as the device does.
     fn generate(

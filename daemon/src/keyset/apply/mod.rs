@@ -4,33 +4,38 @@
 //! A [`Keeper`] never waits for a device: it hands out [`Call`]s and takes what came of them, so that
 //! a custodian's act is carried out at once, whatever a device is busy with.
 
+mod answers;
 mod call;
+mod custody;
+mod desk;
+mod order;
+mod precaution;
 mod trouble;
+mod writing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use mintwarden_worker::{
-    IssuerName,
-    device::{DeviceKey, KeyHandle},
-    jwk::PublicJwk,
-};
+use mintwarden_worker::{IssuerName, device::KeyHandle};
 
 pub use call::{Answer, Call, KeyOps, KeyOpsError, Readiness, What};
+pub use custody::{Heard, Request};
+use desk::Desk;
+pub use order::OrderError;
 use trouble::Troubles;
 
 use super::{
     Key, Keyset, Pairs, Phase, Policy, View,
-    act::{self, CustodianAct, Refusal},
     alarm::{Alarm, alarms},
     change::{self, Context},
-    plan::{Act, Step, obstacle, plan, timing},
+    plan::{Act, Step, plan, timing},
 };
 use crate::{
-    clock::{Checkpoint, Clock, Now, Timekeeper, Tolerance},
-    store::{Store, StoreError},
+    clock::{Clock, Now, Timekeeper, Tolerance},
+    record::Event,
+    store::{Change, Store, StoreError},
 };
 
 /// How often a device is asked what it shows, while its worker stays the same.
@@ -51,6 +56,7 @@ pub struct Keeper<S, C> {
     clock: C,
     show: Show,
     keyset: Option<Keyset>,
+    desk: Desk,
     time: Timekeeper,
     view: View,
     /// Devices with a call under way.
@@ -60,21 +66,6 @@ pub struct Keeper<S, C> {
     troubles: Troubles,
     /// Whether the JWK Set was served at the last tick.
     serving: bool,
-}
-
-/// Why a custodian's act was not carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OrderError {
-    /// It is refused.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The store failed; whether the act was stored is unknown.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A device could not be asked.
-    #[error(transparent)]
-    Device(#[from] KeyOpsError),
 }
 
 impl<S: Store, C: Clock> Keeper<S, C> {
@@ -92,6 +83,7 @@ impl<S: Store, C: Clock> Keeper<S, C> {
         show: Show,
     ) -> Result<Self, StoreError> {
         let keyset = store.load(&issuer).await?;
+        let desk = Desk::new(store.proposals(&issuer).await?);
         let tolerance = Tolerance {
             skew: policy.skew,
             settle: policy.settle(),
@@ -111,6 +103,7 @@ impl<S: Store, C: Clock> Keeper<S, C> {
             clock,
             show,
             keyset: None,
+            desk,
             time,
             view: View::default(),
             busy: BTreeSet::new(),
@@ -126,7 +119,10 @@ impl<S: Store, C: Clock> Keeper<S, C> {
                 let clock = keeper.time.checkpoint();
                 let cx = Context { now: &now, clock: &clock, policy: &keeper.policy };
                 let next = change::carry_out(&keyset, &Act::AdoptTimings, cx);
-                keeper.store.compare_and_swap(Some(keyset.version), &next).await?;
+                keeper
+                    .store
+                    .compare_and_swap(Change::of_keyset(Some(keyset.version), &next))
+                    .await?;
                 keyset = next;
             }
             (keeper.show)(&keyset);
@@ -189,6 +185,9 @@ impl<S: Store, C: Clock> Keeper<S, C> {
     /// Lets time pass: reads the clocks and the state of the devices. `serving`: whether the JWK Set
     /// is there for verifiers.
     pub fn tick(&mut self, serving: bool, ops: &impl KeyOps) {
+        // Where nothing is published, verifiers are told nothing: that is no time served (I4).
+        let published = self.keyset.as_ref().is_some_and(|keyset| keyset.phase == Phase::Published);
+        let serving = serving && published;
         self.time.advance(self.clock.reading(), serving && self.serving);
         self.serving = serving;
         for device in self.devices() {
@@ -203,7 +202,7 @@ impl<S: Store, C: Clock> Keeper<S, C> {
     pub async fn checkpoint(&mut self) -> Result<(), StoreError> {
         let Some(keyset) = &self.keyset else { return Ok(()) };
         let next = keyset.at(self.time.checkpoint());
-        self.write(next).await
+        self.write(next.into()).await
     }
 
     /// How much credit a crash may cost.
@@ -239,6 +238,7 @@ impl<S: Store, C: Clock> Keeper<S, C> {
         if self.is_checkpoint_due() {
             self.checkpoint().await?;
         }
+        self.settle().await?;
         calls.extend(self.looks(ops));
         for _ in 0..MAX_STEPS {
             let Some(Step { act, reason }) = self.next_step() else { break };
@@ -254,7 +254,8 @@ impl<S: Store, C: Clock> Keeper<S, C> {
                     let handle = fresh_handle(keyset, ops.handle_bytes(&device));
                     let at = self.time.now().moment.wall.seconds();
                     let intent = Key::intended(&device, handle.clone(), algorithm, at);
-                    self.swap(|keyset, cx| change::intend(keyset, intent, cx)).await?;
+                    let step = stepped("generate", vec![intent.name()], reason);
+                    self.swap(|keyset, cx| (change::intend(keyset, intent, cx), step)).await?;
                     calls.push(self.begin(device, What::Generate(algorithm, handle)));
                 }
                 Act::Settle { device, handle } => {
@@ -263,7 +264,12 @@ impl<S: Store, C: Clock> Keeper<S, C> {
                 Act::Destroy { device, handle } => {
                     calls.push(self.begin(device, What::Destroy(handle)));
                 }
-                act => self.swap(|keyset, cx| change::carry_out(keyset, &act, cx)).await?,
+                act => {
+                    let key = |handle: &KeyHandle| keyset.by_handle(handle).map(Key::name);
+                    let keys = act.handles().into_iter().filter_map(key).collect();
+                    let step = stepped(act.name(), keys, reason);
+                    self.swap(|keyset, cx| (change::carry_out(keyset, &act, cx), step)).await?;
+                }
             }
         }
         Ok(())
@@ -307,203 +313,11 @@ impl<S: Store, C: Clock> Keeper<S, C> {
         };
         due.into_iter().map(look).collect()
     }
+}
 
-    /// Takes what came of a call.
-    pub async fn finish(&mut self, call: &Call, outcome: Result<Answer, KeyOpsError>) {
-        self.busy.remove(&call.device);
-        let stored = match outcome {
-            Ok(answer) => {
-                self.troubles.is_well(&call.device);
-                self.take(&call.device, answer).await
-            }
-            Err(error) => {
-                tracing::warn!(issuer = %self.issuer, %error, ?call, "a device could not do its part");
-                self.looked.remove(&call.device);
-                self.troubles.failed(&call.device, &error, self.clock.reading().boot);
-                Ok(())
-            }
-        };
-        if let Err(error) = stored {
-            self.store_failed(&error).await;
-        }
-    }
-
-    async fn take(&mut self, device: &str, answer: Answer) -> Result<(), StoreError> {
-        match answer {
-            Answer::Key(handle, mut found) => {
-                if let Some(found) = &mut found {
-                    self.claim(&handle, found);
-                }
-                if let Some(found) = &found {
-                    self.view.made(device, found);
-                }
-                // What was intended may have been recovered or revoked meanwhile.
-                let open = self.by_handle(&handle).is_some_and(|key| key.made.is_none());
-                if !open {
-                    return Ok(());
-                }
-                let mut given_up = None;
-                self.swap(|keyset, cx| {
-                    let (next, why) = change::adopt(keyset, &handle, found, cx);
-                    given_up = why;
-                    next
-                })
-                .await?;
-                if let Some(reason) = given_up {
-                    tracing::error!(issuer = %self.issuer, device, ?handle, reason, "a key pair was given up");
-                }
-                Ok(())
-            }
-            Answer::Listed(keys) => {
-                self.view.listed(device, &keys);
-                Ok(())
-            }
-            Answer::Gone(handle, was_there) => {
-                self.view.gone(device, &handle);
-                if !was_there {
-                    tracing::error!(issuer = %self.issuer, device, ?handle, "a key to be destroyed was not there");
-                }
-                self.swap(|keyset, cx| change::destroyed(keyset, &handle, !was_there, cx)).await
-            }
-        }
-    }
-
-    /// A pair that another key has, of whichever issuer, has a defect: a token would verify as another
-    /// issuer's.
-    fn claim(&self, handle: &KeyHandle, found: &mut DeviceKey) {
-        let Some(public) = found.public.as_ref().filter(|_| found.defects.is_empty()) else {
-            return;
-        };
-        if let Err(other) = self.pairs.claim(&public.kid(), &self.issuer, handle) {
-            found.defects.push(format!(
-                "the device gave the same key twice: issuer {other} has it already; its random \
-                 generator may be broken"
-            ));
-        }
-    }
-
-    fn by_handle(&self, handle: &KeyHandle) -> Option<&Key> {
-        self.keyset.as_ref()?.by_handle(handle)
-    }
-
-    /// Carries out a custodian's act, in one compare-and-swap. What it leaves to do is the plan's.
-    ///
-    /// # Errors
-    /// [`OrderError`]; nothing has changed, unless the store failed.
-    pub async fn order(
-        &mut self,
-        act: &CustodianAct,
-        reason: &str,
-        ops: &impl KeyOps,
-    ) -> Result<(), OrderError> {
-        let shown = match act {
-            CustodianAct::Recover { .. } => self.look_everywhere(ops).await?,
-            _ => vec![],
-        };
-        let now = self.time.advance(self.clock.reading(), self.serving);
-        let clock = self.time.checkpoint();
-        let cx = Context { now: &now, clock: &clock, policy: &self.policy };
-        let keyset = self.keyset.as_ref();
-        let next = match act {
-            CustodianAct::Init => act::init(keyset, &self.issuer, cx)?,
-            CustodianAct::Recover { danger_immature } => {
-                act::recover(keyset, &self.issuer, &shown, *danger_immature, cx)?
-            }
-            act => act::decide(keyset, act, reason, cx)?,
-        };
-        self.troubles.forget();
-        if let Err(error) = self.write(next).await {
-            self.store_failed(&error).await;
-            return Err(error.into());
-        }
-        Ok(())
-    }
-
-    /// Why the first keys are not made although a custodian said `init`: a device holds keys of the
-    /// issuer already, so that it has published before.
-    #[must_use]
-    pub fn init_refused(&self) -> Option<Refusal> {
-        let keyset = self.keyset.as_ref().filter(|k| k.phase == Phase::Initialising)?;
-        let (device, _) = self.view.unnamed(keyset).next()?;
-        Some(Refusal::KeysInDevice(device.to_owned()))
-    }
-
-    /// Why no key is made until a person acts.
-    #[must_use]
-    pub fn given_up(&self) -> Option<String> {
-        let keyset = self.keyset.as_ref()?;
-        self.policy.devices.iter().find_map(|device| obstacle(keyset, device))
-    }
-
-    /// Whether no other key is of the same pair: what verifies as two issuers' is not recovered.
-    fn is_its_own(&self, key: &DeviceKey) -> bool {
-        let kid = key.public.as_ref().map(PublicJwk::kid);
-        let claimed = kid.map(|kid| self.pairs.claim(&kid, &self.issuer, &key.handle));
-        claimed.is_none_or(|claimed| claimed.is_ok())
-    }
-
-    async fn look_everywhere(
-        &mut self,
-        ops: &impl KeyOps,
-    ) -> Result<Vec<(String, Vec<DeviceKey>)>, KeyOpsError> {
-        let mut shown = Vec::new();
-        for device in self.devices() {
-            let mut keys = ops.list(&device, &self.issuer).await?;
-            self.view.set_usable(&device, true);
-            self.view.listed(&device, &keys);
-            keys.retain(|key| self.is_its_own(key));
-            shown.push((device, keys));
-        }
-        Ok(shown)
-    }
-
-    async fn swap(
-        &mut self,
-        change: impl FnOnce(&Keyset, Context<'_>) -> Keyset,
-    ) -> Result<(), StoreError> {
-        self.time.advance(self.clock.reading(), self.serving);
-        let Some(keyset) = &self.keyset else { return Ok(()) };
-        let (now, clock): (Now, Checkpoint) = (self.time.now(), self.time.checkpoint());
-        let cx = Context { now: &now, clock: &clock, policy: &self.policy };
-        let next = change(keyset, cx);
-        self.write(next).await
-    }
-
-    async fn write(&mut self, next: Keyset) -> Result<(), StoreError> {
-        let expected = self.keyset.as_ref().map(|keyset| keyset.version);
-        let began = self.boot();
-        self.store.compare_and_swap(expected, &next).await?;
-        (self.show)(&next);
-        let before = self.keyset.replace(next);
-        // What was just published is counted from here on, not from when it was written.
-        self.time.skip(self.clock.reading());
-        if self.boot().saturating_sub(began) > change::STOP_MARGIN {
-            self.prolong_stops(before).await?;
-        }
-        Ok(())
-    }
-
-    /// A store that took its time let keys sign for longer than their records say (I5).
-    async fn prolong_stops(&mut self, before: Option<Keyset>) -> Result<(), StoreError> {
-        let (Some(before), Some(keyset)) = (before, &self.keyset) else { return Ok(()) };
-        let (now, clock) = (self.time.now(), self.time.checkpoint());
-        let cx = Context { now: &now, clock: &clock, policy: &self.policy };
-        let Some(next) = change::prolong_stops(&before, keyset, cx) else { return Ok(()) };
-        self.store.compare_and_swap(Some(keyset.version), &next).await?;
-        (self.show)(&next);
-        self.keyset = Some(next);
-        Ok(())
-    }
-
-    /// Whatever happened, requests see what is stored, never what was only intended.
-    async fn store_failed(&mut self, error: &StoreError) {
-        tracing::error!(issuer = %self.issuer, %error, "the keyset could not be written");
-        self.troubles.store_failed(error, self.boot());
-        if let Ok(stored) = self.store.load(&self.issuer).await {
-            stored.iter().for_each(|keyset| (self.show)(keyset));
-            self.keyset = stored.or(self.keyset.take());
-        }
-    }
+/// A step of the plan, for the record.
+fn stepped(step: &str, keys: Vec<String>, reason: String) -> Event {
+    Event::Stepped { step: step.to_owned(), keys, reason }
 }
 
 /// A random handle that the keyset does not name. Where handles are short, other keysets of the same

@@ -1,16 +1,17 @@
 //! `apply` against a simulated store and devices that can fail between any two calls. The real store
 //! and the real device have their tests in `store` and in the integration tests.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use mintwarden_worker::device::KeyHandle;
 
 use super::fresh_handle;
 use crate::keyset::{
-    Destruction, Key, KeyState, Keyset, Leftover, Phase,
+    Destruction, Key, KeyState, Keyset, Leftover, Phase, Policy,
     act::{CustodianAct, Fallback, Refusal},
     alarm::Alarm,
     apply::OrderError,
+    plan::Obstacle,
     sim::{Cut, Mishap, policy, world::World},
 };
 
@@ -54,7 +55,7 @@ fn i8_a_power_cut_at_every_store_write_of_init_is_continued_by_the_same_plan() {
         for stored in [false, true] {
             let mut world = World::new(policy(&["a", "b"]));
             world.order(&CustodianAct::Init).expect("the intent is stored");
-            world.store.cut(Some(Cut { after, stored }));
+            world.store.cut(Some(Cut { after, stored, unreadable: false }));
             world.run(seconds(1));
             world.crash();
             world.store.cut(None);
@@ -152,6 +153,28 @@ fn i4_downtime_is_not_served_time() {
 }
 
 #[test]
+fn i9_a_full_device_makes_keys_again_once_a_custodian_has_destroyed_old_ones() {
+    let often = Policy { rotate_every: seconds(115), destroy_after: 24 * HOUR, ..policy(&["a"]) };
+    let mut world = World::initialised(often);
+    world.run_by(3 * HOUR, seconds(2));
+    let full = |alarm: &Alarm| {
+        matches!(alarm, Alarm::GenerationStopped { why: Obstacle::Full { keys: 64, .. }, .. })
+    };
+    assert!(world.keeper().alarms().iter().any(full), "{:?}", world.keeper().alarms());
+    let signed = world.signed;
+    world.run(seconds(10));
+    assert!(world.signed > signed, "the old key goes on");
+    let keyset = world.keyset();
+    let old = keyset.keys.iter().filter(|key| key.state == KeyState::Deactivated);
+    for key in old.take(10) {
+        world.order(&CustodianAct::Destroy { kid: key.name() }).expect("the remedy it names");
+    }
+    world.run(MATURE);
+    assert_ne!(active(&world), keyset.active("a").expect("it signed").1.kid.to_string());
+    assert!(!world.keeper().alarms().iter().any(full));
+}
+
+#[test]
 fn i8_a_crash_costs_no_more_credit_than_since_the_last_checkpoint() {
     let mut world = World::initialised(policy(&["a"]));
     world.run(seconds(60));
@@ -160,68 +183,6 @@ fn i8_a_crash_costs_no_more_credit_than_since_the_last_checkpoint() {
     world.start();
     let lost = before - world.keeper().now().moment.served;
     assert!(lost <= world.keeper().checkpoint_every() + seconds(1), "{lost:?}");
-}
-
-/// Crashes at every store write and every device call of `course`, enumerated; after each, time goes on
-/// and everything has to be as if nothing had happened.
-fn enumerate(course: impl Fn(&mut World)) {
-    let prepared = || {
-        let mut world = World::initialised(policy(&["a"]));
-        world.run(seconds(250));
-        world
-    };
-    let settled = |world: &mut World, what: &str| {
-        world.crash();
-        world.heal();
-        world.run(seconds(700));
-        world.assert_well();
-        // Whatever the device holds, a record names.
-        let held: Vec<_> = world.devices.with("a", |sim| sim.keys.keys().cloned().collect());
-        let keyset = world.keyset();
-        assert!(held.iter().all(|handle| keyset.names("a", handle)), "{what}");
-        assert!(keyset.leftovers.len() <= 1, "{what}: {:?}", keyset.leftovers);
-        assert!(held.len() <= 4, "{what}: {} keys", held.len());
-    };
-    let mut writes = 0;
-    loop {
-        let mut world = prepared();
-        let version = world.keyset().version;
-        world.store.cut(Some(Cut { after: writes, stored: writes % 2 == 0 }));
-        course(&mut world);
-        let reached = world.keyset().version - version < writes as u64;
-        settled(&mut world, &format!("write {writes}"));
-        if reached {
-            break;
-        }
-        for stored in [false, true] {
-            let mut world = prepared();
-            world.store.cut(Some(Cut { after: writes, stored }));
-            course(&mut world);
-            settled(&mut world, &format!("write {writes}, stored {stored}"));
-        }
-        writes += 1;
-    }
-    for mishap in [Mishap::Before, Mishap::After] {
-        let mut world = prepared();
-        world.devices.with("a", |sim| sim.mishap = Some(mishap));
-        course(&mut world);
-        settled(&mut world, &format!("{mishap:?}"));
-    }
-    assert!(writes >= 3, "{writes} writes");
-}
-
-#[test]
-fn i8_a_crash_at_every_write_and_call_of_a_rotation_leaves_no_gap() {
-    enumerate(|world| world.run(seconds(200)));
-}
-
-#[test]
-fn i8_a_crash_at_every_write_and_call_of_a_revocation_leaves_no_gap() {
-    enumerate(|world| {
-        let kid = active(world);
-        let _cut = world.order(&CustodianAct::Revoke { kid, fallback: None });
-        world.run(seconds(150));
-    });
 }
 
 #[test]
@@ -249,6 +210,151 @@ fn i11_a_clock_that_is_stepped_activates_nothing_early() {
             assert!(!world.keeper().alarms().iter().any(disagree));
         }
     }
+}
+
+#[test]
+fn i11_a_step_that_has_not_held_makes_no_key_old() {
+    let mut world = World::initialised(policy(&["a"]));
+    world.run(MATURE);
+    let first = active(&world);
+    world.clock.lock().wrong_by = 4 * 3_600_000;
+    // It is believed after R + P + S.
+    world.run(seconds(110));
+    assert_eq!(active(&world), first, "though its standby is mature");
+    world.run(seconds(10));
+    assert_ne!(active(&world), first);
+}
+
+#[test]
+fn a_device_in_which_no_key_can_be_made_keeps_no_other_from_rotating() {
+    let mut world = World::initialised(policy(&["a", "b"]));
+    world.run(MATURE);
+    world.devices.with("a", |sim| sim.mishap = Some(Mishap::Defect));
+    let signs = |world: &World, device| world.keyset().active(device).map(|(key, _)| key.name());
+    let mut in_b = BTreeSet::new();
+    for _ in 0..20 {
+        world.run(seconds(100));
+        in_b.extend(signs(&world, "b"));
+        assert!(signs(&world, "a").is_some(), "its old key goes on");
+    }
+    assert!(in_b.len() >= 4, "{in_b:?}");
+    let alarms = world.keeper().alarms();
+    let stopped = alarms.iter().filter_map(|alarm| match alarm {
+        Alarm::GenerationStopped { device, .. } => Some(device.clone()),
+        _ => None,
+    });
+    assert_eq!(stopped.collect::<BTreeSet<_>>(), ["a".to_owned()].into());
+    assert_eq!(world.keyset().failed_attempts("a"), Keyset::ATTEMPTS);
+}
+
+/// It is refused and stored, and nobody can read it for hours: the old key signs on, and what was published with its
+/// end is not served.
+#[test]
+fn i5_a_write_that_is_seen_late_was_not_in_force_before() {
+    for after in 0..8 {
+        let mut world = World::initialised(policy(&["a"]));
+        world.run(MATURE);
+        let first = active(&world);
+        world.store.cut(Some(Cut { after, stored: true, unreadable: true }));
+        world.order(&CustodianAct::Rotate { device: None }).ok();
+        world.run(Duration::from_secs(7200));
+        world.store.cut(None);
+        // Long enough for the store to be tried again, and for whatever would be too early.
+        world.run(Duration::from_secs(1200));
+        world.assert_well();
+        assert_ne!(active(&world), first, "{after}");
+    }
+}
+
+/// Requests see a change once it is stored: until then the old key signs, and a new one is not served.
+#[test]
+fn i5_the_time_that_a_write_takes_is_signed_in_and_not_served() {
+    let mut world = World::initialised(policy(&["a"]));
+    world.run(MATURE);
+    let first = active(&world);
+    let (served, time) = (world.keeper().now().moment.served, seconds(3));
+    world.store.takes(&world.clock, time);
+    world.order(&CustodianAct::Rotate { device: None }).expect("an active key");
+    let keyset = world.keyset();
+    let (second, _) = keyset.active("a").expect("its successor signs");
+    let began = second.activated.expect("it was activated").wall;
+    let signed = keyset.by_kid(&first).and_then(|key| key.signatures).expect("it has signed");
+    let stopped = signed.stopped.expect("it is stopped").wall;
+    assert!(stopped.since(began) >= time, "it signed on while its end was written");
+    assert_eq!(world.keeper().now().moment.served, served);
+}
+
+#[test]
+fn i5_a_clock_that_ran_years_ahead_for_a_moment_keeps_the_key_that_signed_by_it_and_no_other() {
+    const YEARS: i64 = 10 * 365 * 24 * 3_600_000;
+    for stopped in [false, true] {
+        let mut world = World::initialised(policy(&["a"]));
+        world.run(MATURE);
+        let first = active(&world);
+        world.clock.lock().wrong_by = YEARS;
+        world.run(seconds(10));
+        if stopped {
+            world.stop();
+        }
+        world.clock.lock().wrong_by = 0;
+        if stopped {
+            world.start();
+        }
+        world.run(seconds(3000));
+        world.assert_well();
+        let keyset = world.keyset();
+        assert!(keyset.by_kid(&first).is_some_and(Key::is_published), "its tokens may live on");
+        let old: Vec<_> =
+            keyset.keys.iter().filter(|key| key.state == KeyState::Deactivated).collect();
+        assert!(old.len() <= 3, "{old:?}");
+        assert!(keyset.keys.iter().filter(|key| key.state == KeyState::Destroyed).count() >= 3);
+    }
+}
+
+#[test]
+fn i5_a_key_stays_published_for_the_longest_lifetime_under_which_it_signed() {
+    let mut world =
+        World::initialised(Policy { max_token_lifetime: seconds(600), ..policy(&["a"]) });
+    let first = active(&world);
+    world.run(seconds(290));
+    world.stop();
+    world.configure(policy(&["a"]));
+    world.start();
+    world.run(seconds(500));
+    assert_ne!(active(&world), first);
+    assert!(world.keyset().by_kid(&first).is_some_and(Key::is_published));
+    world.run(seconds(150));
+    assert!(!world.keyset().by_kid(&first).is_some_and(Key::is_published));
+}
+
+#[test]
+fn a_mature_standby_that_its_device_has_lost_is_not_activated_by_the_schedule() {
+    let mut world = World::initialised(policy(&["a"]));
+    world.run(seconds(200));
+    let (first, lost) = (active(&world), standby(&world));
+    world.devices.with("a", |sim| sim.starts += 1);
+    let handle = world.keyset().by_kid(&lost).expect("on record").handle.clone();
+    world.devices.with("a", |sim| sim.keys.remove(&handle));
+    // The next one is made at once, and mature after the old key's time.
+    world.run(seconds(105));
+    assert_eq!(active(&world), first);
+    world.run(seconds(30));
+    assert!(![first, lost].contains(&active(&world)));
+}
+
+#[test]
+fn i8_no_key_of_a_store_that_was_put_back_signs_on_after_recover() {
+    let mut world = World::initialised(policy(&["a"]));
+    world.run(MATURE);
+    let (copy, old) = (world.keyset(), active(&world));
+    world.put_back(Some(&copy));
+    world.start();
+    world.order(&CustodianAct::Recover { danger_immature: false }).expect("put back");
+    assert_eq!(count(&world, KeyState::Active), 0);
+    let key = world.keyset().by_kid(&old).expect("on record").clone();
+    assert_eq!((key.state, key.is_published()), (KeyState::Deactivated, true));
+    world.run(MATURE + seconds(5));
+    assert_ne!(active(&world), old);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! One key of an issuer, and what its waits count from.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use mintwarden_worker::{
     Algorithm,
-    device::KeyHandle,
+    device::{KeptKey, KeyHandle, WrappedKey},
     jwk::{Kid, PublicJwk},
 };
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,10 @@ pub struct Key {
     pub changed_at: UnixTime,
     /// Its public half, from the moment that the device showed a complete pair.
     pub made: Option<MadeKey>,
+    /// The private key, where its device does not store it: encrypted by the device and of use to it
+    /// alone. Absent for all others, and once it is destroyed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrapped: Option<WrappedKey>,
     /// Since when it is in the JWK Set; its credit counts from here (I4).
     pub published: Option<Moment>,
     /// Whether it has been served for long enough. Once so, always so.
@@ -43,6 +47,9 @@ pub struct Key {
     pub destruction: Option<Destruction>,
     /// What a custodian wants of it and the plan has still to do.
     pub wish: Option<Wish>,
+    /// Why it is `suspended`; absent in any other state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspension: Option<Suspension>,
 }
 
 /// What bounds the life of everything that a key has signed (I5).
@@ -67,6 +74,40 @@ pub enum Destruction {
     Absent,
     /// The configuration says that its device is lost.
     DeviceLost,
+}
+
+/// Why a key is `suspended`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Suspension {
+    /// A custodian said so, for this reason.
+    Custodian(String),
+    /// The appliance did it: two worker processes in a row signed with it what does not verify (I2).
+    WrongSignatures,
+}
+
+impl Suspension {
+    /// Who did it, and where that was the appliance, why; a custodian's reason is not for everybody.
+    #[must_use]
+    pub const fn in_public(&self) -> &'static str {
+        match self {
+            Self::Custodian(_) => "suspended by a custodian",
+            Self::WrongSignatures => {
+                "suspended by the appliance, since signatures by two worker processes in a row did \
+                 not verify"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Suspension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.in_public())?;
+        match self {
+            Self::Custodian(reason) if !reason.is_empty() => write!(f, ": {reason}"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a custodian wants of a key.
@@ -163,6 +204,7 @@ impl Key {
             created_at: now,
             changed_at: now,
             made: None,
+            wrapped: None,
             published: None,
             mature: false,
             activated: None,
@@ -170,6 +212,7 @@ impl Key {
             unpublished: None,
             destruction: None,
             wish: None,
+            suspension: None,
         }
     }
 
@@ -177,6 +220,13 @@ impl Key {
     #[must_use]
     pub fn kid(&self) -> Option<&Kid> {
         self.made.as_ref().map(|made| &made.kid)
+    }
+
+    /// What its device has to be given to use it, where it does not store it.
+    #[must_use]
+    pub fn kept(&self) -> Option<KeptKey> {
+        let wrapped = self.wrapped.clone()?;
+        Some(KeptKey { handle: self.handle.clone(), wrapped })
     }
 
     /// Its `kid`, or its handle where it has none yet: for the log.
@@ -209,7 +259,7 @@ impl Key {
         self.state != KeyState::Destroyed
     }
 
-    /// Whether a custodian suspended it while it signed: nothing takes its place by itself.
+    /// Whether it was suspended while it signed.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.state == KeyState::Suspended && self.activated.is_some()

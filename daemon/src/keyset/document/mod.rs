@@ -7,9 +7,10 @@ use std::time::Duration;
 use mintwarden_worker::{IssuerName, device::KeyHandle, jwk::Kid};
 use serde::{Deserialize, Serialize};
 
+use super::Policy;
 use crate::clock::{Checkpoint, Moment, Now, UnixTime, millis};
 
-pub use key::{Destruction, Key, KeyState, MadeKey, Signatures, Wish, WishedFor};
+pub use key::{Destruction, Key, KeyState, MadeKey, Signatures, Suspension, Wish, WishedFor};
 
 /// All keys of one issuer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +32,6 @@ pub struct Keyset {
     pub keys: Vec<Key>,
     /// What failed attempts may have left in a device: never used, never deleted by us (I7).
     pub leftovers: Vec<Leftover>,
-    /// No further attempt is made once there are so many leftovers; a key that is made, and a
-    /// custodian's `init` or `rotate`, raise it.
-    pub leftovers_allowed: usize,
 }
 
 /// How far an issuer has come.
@@ -84,10 +82,25 @@ pub struct Leftover {
     pub reason: String,
     /// When it was given up.
     pub at: UnixTime,
+    /// Whether it keeps no further attempt from being made any more: a key was made in its device since, or
+    /// a custodian said `init` or `rotate`.
+    pub settled: bool,
+}
+
+impl Phase {
+    /// The phase in words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Initialising => "being initialised",
+            Self::Published => "published",
+            Self::Restored => "restored from a copy",
+        }
+    }
 }
 
 impl Keyset {
-    /// Failed attempts in a row before a person has to look.
+    /// Failed attempts in a row in one device before a person has to look.
     pub const ATTEMPTS: usize = 5;
 
     /// The first document of an issuer.
@@ -102,7 +115,6 @@ impl Keyset {
             maturity: Maturity { wait, lowering: None },
             keys: vec![],
             leftovers: vec![],
-            leftovers_allowed: Self::ATTEMPTS,
         }
     }
 
@@ -113,6 +125,15 @@ impl Keyset {
             .iter()
             .filter(move |key| published && key.is_published())
             .filter_map(|key| Some((key, key.made.as_ref()?)))
+    }
+
+    /// Whether a key was suspended while it signed and no other has come to sign in its device since: nothing
+    /// takes its place by itself.
+    #[must_use]
+    pub fn holds_a_place(&self, key: &Key) -> bool {
+        let since = |key: &Key| key.activated.map(|at| (at.served, at.wall));
+        let later = |other: &Key| other.device == key.device && since(other) > since(key);
+        key.is_held() && !self.keys.iter().any(later)
     }
 
     /// The key that signs in `device`.
@@ -151,6 +172,34 @@ impl Keyset {
         keys.chain(leftovers).any(|named| named == (&device.to_owned(), handle))
     }
 
+    /// The attempts in a row that came to nothing in `device`.
+    pub(super) fn failed_attempts(&self, device: &str) -> usize {
+        let failed = |left: &&Leftover| left.device == device && !left.settled;
+        self.leftovers.iter().filter(failed).count()
+    }
+
+    /// Allows more attempts at keys in `device`.
+    pub(super) fn settle_attempts(&mut self, device: &str) {
+        let of_device = self.leftovers.iter_mut().filter(|left| left.device == device);
+        of_device.for_each(|left| left.settled = true);
+    }
+
+    /// Allows more attempts at keys in all devices, since a custodian says so.
+    pub(super) fn allow_more_attempts(&mut self) {
+        self.leftovers.iter_mut().for_each(|left| left.settled = true);
+    }
+
+    /// Notes what an attempt that failed may have left. Where as many are on record as are kept, the oldest that is
+    /// settled gives way (I9): what it left in a device is then an object that no record names, which is an alarm
+    /// too (I7).
+    pub(super) fn leave(&mut self, leftover: Leftover) {
+        if self.leftovers.len() >= Policy::MAX_LEFTOVERS {
+            let oldest = self.leftovers.iter().position(|left| left.settled);
+            self.leftovers.remove(oldest.unwrap_or(0));
+        }
+        self.leftovers.push(leftover);
+    }
+
     /// The successor of this document: the same with `change` made, by the clocks as they are.
     #[must_use]
     pub fn succeed(&self, clock: Checkpoint, change: impl FnOnce(&mut Self)) -> Self {
@@ -168,10 +217,11 @@ impl Keyset {
 }
 
 impl Now {
-    /// The last possible moment of a signature by a key that is being stopped: the latest that the
-    /// wall clock has shown, and `margin` (I5).
+    /// The last possible moment of a signature by a key that is being stopped and has signed since `since`
+    /// at the earliest: the latest that the wall clock has shown since, and `margin` (I5).
     #[must_use]
-    pub fn stop(&self, margin: Duration) -> Moment {
-        Moment { wall: self.latest.plus(margin), served: self.moment.served + margin }
+    pub fn stop(&self, since: Option<Moment>, margin: Duration) -> Moment {
+        let latest = self.peaks.since(since.map_or(Duration::ZERO, |since| since.served));
+        Moment { wall: latest.plus(margin), served: self.moment.served + margin }
     }
 }

@@ -1,10 +1,12 @@
 //! What has to be done to a keyset, decided without doing it.
 
+mod obstacle;
 mod retirement;
 mod rotation;
 pub mod timing;
 
-pub(super) use rotation::{obstacle, why_rotation_is_due};
+pub use obstacle::Obstacle;
+pub(super) use rotation::{asked_for, why_rotation_is_due};
 
 use mintwarden_worker::{Algorithm, device::KeyHandle};
 
@@ -80,6 +82,43 @@ pub enum Act {
 }
 
 impl Act {
+    /// The step's word, e.g. `rotate`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Settle { .. } => "settle",
+            Self::Generate { .. } => "generate",
+            Self::PublishFirst => "publish-first",
+            Self::AdoptTimings => "adopt-timings",
+            Self::Mature(_) => "mature",
+            Self::Publish(_) => "publish",
+            Self::Rotate { .. } => "rotate",
+            Self::Retire(_) => "retire",
+            Self::Unpublish(_) => "unpublish",
+            Self::Destroy { .. } => "destroy",
+            Self::WriteOff(_) => "write-off",
+            Self::Forget(_) => "forget",
+        }
+    }
+
+    /// The keys that it names; of a rotation the one that signs from now on first.
+    #[must_use]
+    pub fn handles(&self) -> Vec<&KeyHandle> {
+        match self {
+            Self::Generate { .. } | Self::PublishFirst | Self::AdoptTimings => vec![],
+            Self::Rotate { publish, activate, deactivate } => {
+                [activate].into_iter().chain(deactivate).chain(publish).collect()
+            }
+            Self::Settle { handle, .. } | Self::Destroy { handle, .. } => vec![handle],
+            Self::Mature(handle)
+            | Self::Publish(handle)
+            | Self::Retire(handle)
+            | Self::Unpublish(handle)
+            | Self::WriteOff(handle)
+            | Self::Forget(handle) => vec![handle],
+        }
+    }
+
     /// The device that it needs, where it is not the store's alone.
     #[must_use]
     pub fn device(&self) -> Option<&str> {

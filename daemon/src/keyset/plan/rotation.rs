@@ -3,34 +3,22 @@
 use mintwarden_worker::device::KeyHandle;
 
 use super::{
-    Act, Step,
+    Act, Obstacle, Step,
     timing::{self, is_mature},
 };
 use crate::{
     clock::Now,
-    keyset::{Key, KeyState, Keyset, Policy, View, WishedFor},
+    keyset::{Key, KeyState, Keyset, Policy, View, Wish, WishedFor},
 };
+
+/// How many suspended standbys of a device are made up for by new ones (I9).
+const SUSPENDED_STANDBYS: usize = 2;
 
 /// Whether a key may be made in a device now: it answers, no attempt is open, and there is room (I9).
 pub(super) fn may_generate(keyset: &Keyset, view: &View, device: &str) -> bool {
     let open =
         keyset.keys.iter().any(|key| key.device == device && key.state == KeyState::Generating);
-    view.usable(device) && !open && obstacle(keyset, device).is_none()
-}
-
-/// Why no key is made in a device until a person acts.
-#[must_use]
-pub(in crate::keyset) fn obstacle(keyset: &Keyset, device: &str) -> Option<String> {
-    let live = keyset.keys.iter().filter(|key| key.device == device && key.is_live()).count();
-    if live >= Policy::MAX_KEYS {
-        return Some(format!("{device} holds {live} keys of the issuer, and no more are made"));
-    }
-    let left = keyset.leftovers.len();
-    if left >= keyset.leftovers_allowed.min(Policy::MAX_LEFTOVERS) {
-        let last = keyset.leftovers.last().map_or("", |last| &last.reason);
-        return Some(format!("{left} attempts at a key came to nothing; the last: {last}"));
-    }
-    None
+    view.usable(device) && !open && Obstacle::of(keyset, device).is_none()
 }
 
 /// The keys of one device by what they are for.
@@ -72,7 +60,7 @@ pub(super) fn of_device(
         standbys: keys().filter(|key| key.is_standby()).collect(),
         spares: keys().filter(|key| key.is_spare()).collect(),
     };
-    let held = keys().any(Key::is_held);
+    let held = keys().any(|key| keyset.holds_a_place(key));
     standing.steps(held)
 }
 
@@ -93,14 +81,11 @@ fn why_due(keyset: &Keyset, now: &Now, policy: &Policy, view: &View, active: &Ke
     if let Some(loss) = view.loss(active) {
         return Some(Due { urgent: true, ..due(format!("the active key is lost: {loss}")) });
     }
-    if let Some(wish) = active.wish.as_ref().filter(|w| w.what == WishedFor::Rotation) {
+    if let Some(wish) = asked_for(keyset, view, active) {
         return Some(due(format!("a custodian asked for it: {}", wish.reason)));
     }
-    if let Some(wish) = wished_for(keyset, &active.device).and_then(|key| key.wish.as_ref()) {
-        return Some(due(format!("a custodian asked for it: {}", wish.reason)));
-    }
-    if active.algorithm != policy.algorithm {
-        let reason = format!("the configuration asks for {}", policy.algorithm);
+    if !policy.wants(active) {
+        let reason = format!("the configuration asks for {}", policy.wanted());
         return Some(Due { fit_only: true, ..due(reason) });
     }
     if !timing::frozen(now) && timing::age(active, now) >= policy.rotate_every {
@@ -110,9 +95,21 @@ fn why_due(keyset: &Keyset, now: &Now, policy: &Policy, view: &View, active: &Ke
     None
 }
 
-/// The standby of a device that a custodian wants to be active.
-fn wished_for<'a>(keyset: &'a Keyset, device: &str) -> Option<&'a Key> {
-    keyset.keys.iter().find(|key| key.device == device && key.is_standby() && key.wish.is_some())
+/// What a custodian has said by which an active key is to be replaced.
+#[must_use]
+pub(in crate::keyset) fn asked_for<'a>(
+    keyset: &'a Keyset,
+    view: &View,
+    active: &'a Key,
+) -> Option<&'a Wish> {
+    let own = active.wish.as_ref().filter(|wish| wish.what == WishedFor::Rotation);
+    own.or_else(|| wished_for(keyset, view, &active.device)?.wish.as_ref())
+}
+
+/// The standby of a device that a custodian wants to be active, if the device shows it.
+fn wished_for<'a>(keyset: &'a Keyset, view: &View, device: &str) -> Option<&'a Key> {
+    let wished = |key: &&Key| key.device == device && key.is_standby() && key.wish.is_some();
+    keyset.keys.iter().find(wished).filter(|key| view.loss(key).is_none())
 }
 
 impl<'a> Standing<'a> {
@@ -132,7 +129,8 @@ impl<'a> Standing<'a> {
 
     /// A device without an active key gets one, unless a custodian holds it.
     fn why_first(&self, held: bool) -> Option<Due> {
-        let wished = wished_for(self.keyset, self.device).and_then(|key| key.wish.as_ref());
+        let wished =
+            wished_for(self.keyset, self.view, self.device).and_then(|key| key.wish.as_ref());
         let reason = match wished {
             Some(wish) => format!("a custodian asked for it: {}", wish.reason),
             None if held => return None,
@@ -146,13 +144,13 @@ impl<'a> Standing<'a> {
     }
 
     fn fit(&self, key: &Key) -> bool {
-        key.algorithm == self.policy.algorithm && self.usable(key)
+        self.policy.wants(key) && self.usable(key)
     }
 
     /// The standby that takes over: the one that a custodian named, or the oldest mature one.
     fn candidate(&self, due: &Due) -> Option<&'a Key> {
         let mature = |key: &&Key| is_mature(key, self.keyset, self.now, self.policy);
-        let wished = wished_for(self.keyset, self.device).filter(|key| {
+        let wished = wished_for(self.keyset, self.view, self.device).filter(|key| {
             mature(key)
                 || key.wish.as_ref().is_some_and(|w| w.what == WishedFor::DangerImmatureActivation)
         });
@@ -177,9 +175,14 @@ impl<'a> Standing<'a> {
         Some(Step::new(act, due.reason.clone()))
     }
 
-    /// As many standbys as the configuration wants; one more where none is active yet.
+    /// As many standbys as the configuration wants; one more where none is active yet. Standbys that were
+    /// suspended are made up for, but not without end: one person may suspend.
     fn keep_standbys(&self) -> Vec<Step> {
-        let have = self.standbys.iter().filter(|key| self.fit(key)).count();
+        let suspended = self.keyset.keys.iter().filter(|key| {
+            key.device == self.device && key.state == KeyState::Suspended && key.activated.is_none()
+        });
+        let not_made_up_for = suspended.count().saturating_sub(SUSPENDED_STANDBYS);
+        let have = self.standbys.iter().filter(|key| self.fit(key)).count() + not_made_up_for;
         let wanted = self.policy.standbys + usize::from(self.active.is_none());
         if have >= wanted {
             return vec![];
@@ -203,17 +206,17 @@ impl<'a> Standing<'a> {
         })
     }
 
-    /// Standbys of another algorithm go once the configured one is in full use.
+    /// Standbys of another algorithm or size go once the configured one is in full use.
     fn withdraw(&self) -> Vec<Step> {
-        let settled = self.active.is_some_and(|key| key.algorithm == self.policy.algorithm)
+        let settled = self.active.is_some_and(|key| self.policy.wants(key))
             && self.standbys.iter().filter(|key| self.fit(key)).count() >= self.policy.standbys;
         if !settled {
             return vec![];
         }
         let others = self.standbys.iter().chain(&self.spares);
-        let others = others.filter(|key| key.algorithm != self.policy.algorithm);
+        let others = others.filter(|key| !self.policy.wants(key));
         let retire = |key: &&Key| {
-            let reason = format!("the configuration asks for {}", self.policy.algorithm);
+            let reason = format!("the configuration asks for {}", self.policy.wanted());
             Step::new(Act::Retire(key.handle.clone()), reason)
         };
         others.map(retire).collect()

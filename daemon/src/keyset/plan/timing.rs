@@ -68,6 +68,26 @@ pub fn until_destroyed(key: &Key, now: &Now, policy: &Policy) -> Option<Duration
     }
 }
 
+/// How long verifiers that keep an older JWK Set may still believe a revoked key: R + P from its
+/// unpublishing on, by the wall clock. `None` where nobody can make a token with it that is believed.
+#[must_use]
+pub fn until_disbelieved(
+    key: &Key,
+    keyset: &Keyset,
+    now: &Now,
+    policy: &Policy,
+) -> Option<Duration> {
+    let unpublished = key.published.and(key.unpublished)?;
+    // Others were unpublished when all that they had signed was over, in the device to the end.
+    let early = key.signatures.is_none_or(|signatures| {
+        let last = signatures.stopped.map(|stopped| stopped.wall.plus(signatures.max_lifetime));
+        last.is_some_and(|last| unpublished.wall < last)
+    });
+    let revoked = matches!(key.state, KeyState::Compromised | KeyState::Destroyed) && early;
+    let kept = keyset.maturity.wait.saturating_sub(policy.skew);
+    revoked.then(|| kept.saturating_sub(now.moment.wall.since(unpublished.wall)))
+}
+
 /// Whether a custodian wants the private key destroyed without waiting.
 pub(super) fn is_wished_away(key: &Key) -> bool {
     key.wish.as_ref().is_some_and(|wish| wish.what == WishedFor::Destruction)

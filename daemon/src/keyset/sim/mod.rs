@@ -1,7 +1,11 @@
 //! A simulated world for tests: store, devices, clocks and verifiers, beside the real plan and apply.
 
+mod crashes;
 mod device;
+mod model;
 mod store;
+mod verifiers;
+mod witness;
 pub(super) mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,6 +21,10 @@ pub(super) use store::{Cut, Memory};
 
 pub(super) fn issuer() -> IssuerName {
     IssuerName::parse("payments-tts").expect("a name")
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).expect("short")
 }
 
 const fn seconds(n: u64) -> Duration {
@@ -72,8 +80,15 @@ impl SimClock {
         self.lock().truth
     }
 
+    /// The machine starts anew.
+    pub(super) fn reboot(&self) {
+        let mut clocks = self.lock();
+        clocks.booted = clocks.truth;
+        clocks.boot += 1;
+    }
+
     pub(super) fn advance(&self, by: Duration) {
-        self.lock().truth += u64::try_from(by.as_millis()).expect("short");
+        self.lock().truth += millis(by);
     }
 }
 

@@ -76,7 +76,15 @@ impl LiveCertificates {
 }
 
 impl Certificates {
+    /// Whether the server's certificate holds.
+    pub(crate) fn hold(&self, now: UnixTime) -> bool {
+        (self.server.not_before..=self.server.not_after).contains(&now)
+    }
+
     fn ends_soon(&self, now: UnixTime) -> Option<String> {
+        if now < self.server.not_before {
+            return Some("the server's certificate is not valid yet: no key matures by being published under it".to_owned());
+        }
         if !self.server.ends_soon(now) {
             return None;
         }
@@ -86,7 +94,7 @@ impl Certificates {
                 let left = humantime::format_duration(Duration::from_secs(left));
                 format!("the server's certificate ends in {left}: renew it")
             }
-            _ => "the server's certificate has ended: renew it".to_owned(),
+            _ => "the server's certificate has ended: renew it; no key matures by being published under it".to_owned(),
         })
     }
 

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use crate::{
     clock::{Checkpoint, Moment, UnixTime},
     config::MAX_TOKEN_LIFETIME,
-    keyset::{self, KeyState, Leftover, MadeKey, Maturity, Phase, Signatures},
+    keyset::{self, KeyState, MadeKey, Maturity, Phase, Signatures},
+    store::format::format2,
 };
 
 #[derive(Deserialize)]
@@ -17,7 +18,7 @@ pub(super) struct Keyset {
     revision: u64,
     phase: Phase,
     keys: Vec<Key>,
-    leftovers: Vec<Leftover>,
+    leftovers: Vec<format2::Leftover>,
     leftovers_allowed: usize,
 }
 
@@ -46,8 +47,7 @@ impl From<Keyset> for keyset::Keyset {
             // The configuration's, however long, is taken over at the start.
             maturity: Maturity { wait: std::time::Duration::ZERO, lowering: None },
             keys,
-            leftovers: old.leftovers,
-            leftovers_allowed: old.leftovers_allowed,
+            leftovers: format2::leftovers(old.leftovers, old.leftovers_allowed),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     admission::Admission,
     clock::UnixTime,
     dev::pki::Pki,
-    keyset::live::LiveIssuer,
+    keyset::{live::LiveIssuer, proposal::Quorum},
     launcher::control::{self, Upward},
     listen::{self, LiveCertificates},
     telemetry::metrics::observed::Parts,
@@ -53,7 +53,13 @@ fn scraped(directory: &Path) -> String {
     let first = listen::Certificates::load(&tls).expect("good files");
     let (_launcher, server) = control::pair().expect("a pair of sockets");
     let parts = Parts {
-        issuers: config.issuers.iter().cloned().map(LiveIssuer::new).map(Arc::new).collect(),
+        issuers: config
+            .issuers
+            .iter()
+            .cloned()
+            .map(|issuer| LiveIssuer::new(issuer, Quorum::default()))
+            .map(Arc::new)
+            .collect(),
         workers: Arc::new(Workers::new(&config.devices, &Upward::new(server))),
         admission: Arc::new(Admission::new(&config)),
         certificates: Some(LiveCertificates::start(tls, first, metrics.certificates.clone())),

@@ -9,7 +9,7 @@ use mintwarden_hsm_config::quirks::Hashing;
 use mintwarden_worker::{
     Algorithm, KeySpec,
     algorithm::KeyType,
-    device::{Cause, DeviceError, Remedy, Support},
+    device::{Cause, DeviceError, Support},
     watch,
 };
 
@@ -105,7 +105,7 @@ impl Offer {
             wants.join(", and "),
             if there.is_empty() { "nothing".to_owned() } else { there.join(", ") }
         );
-        Err(DeviceError::new(Cause::MechanismMissing, Remedy::Refuse, detail))
+        Err(DeviceError::of(Cause::MechanismMissing, detail))
     }
 
     /// Why a mechanism is of no use for `key`; `None` if it is of use.
@@ -210,7 +210,7 @@ impl Mechanisms {
 
 #[cfg(test)]
 mod tests {
-    use mintwarden_worker::algorithm::RsaBits;
+    use mintwarden_worker::{algorithm::RsaBits, device::Remedy};
 
     use super::*;
 

@@ -18,7 +18,7 @@ use cryptoki::{
 use mintwarden_hsm_config::quirks::Quirks;
 use mintwarden_worker::{
     IssuerName,
-    device::{Cause, DeviceError, DeviceKey, KeyHandle, Remedy},
+    device::{Cause, DeviceError, DeviceKey, KeyHandle},
     watch,
 };
 
@@ -64,6 +64,23 @@ pub(crate) fn find(
     Ok(Some(check::examine(handle, &private, &public, quirks)))
 }
 
+/// What the private half with this handle shows of how it is kept, in the standard's order. Attributes that
+/// the token does not show are left out.
+pub(crate) fn private_attributes(
+    session: &Session,
+    handle: &KeyHandle,
+) -> Result<Vec<Attribute>, DeviceError> {
+    let id = Attribute::Id(handle.as_bytes().to_vec());
+    let private = objects(session, &[Attribute::Class(ObjectClass::PRIVATE_KEY), id])?;
+    match private[..] {
+        [private] => read::attributes(session, private, read::KEPT),
+        _ => {
+            let detail = format!("there is not exactly one private key {handle:?}");
+            Err(DeviceError::of(Cause::KeyUnusable, detail))
+        }
+    }
+}
+
 /// Destroys the pair with this handle, private half first, so that what an interruption leaves cannot
 /// sign. Objects of another kind with the same `CKA_ID` are left alone.
 pub(crate) fn destroy(
@@ -81,7 +98,7 @@ pub(crate) fn destroy(
                     "a key object with CKA_ID {handle:?} does not carry the label of {issuer}; nothing \
                      is destroyed"
                 );
-                return Err(DeviceError::new(Cause::KeyUnusable, Remedy::Refuse, detail));
+                return Err(DeviceError::of(Cause::KeyUnusable, detail));
             }
             halves.push(object);
         }

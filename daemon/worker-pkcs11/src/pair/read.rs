@@ -25,6 +25,18 @@ const PRIVATE: &[AttributeType] = &[
     AttributeType::KeyType,
 ];
 
+/// What tells how a private key is kept.
+pub(super) const KEPT: &[AttributeType] = &[
+    AttributeType::Token,
+    AttributeType::Private,
+    AttributeType::Sensitive,
+    AttributeType::AlwaysSensitive,
+    AttributeType::Extractable,
+    AttributeType::NeverExtractable,
+    AttributeType::Local,
+    AttributeType::Sign,
+];
+
 /// What is read of every public half.
 const PUBLIC: &[AttributeType] =
     &[AttributeType::Label, AttributeType::Token, AttributeType::KeyType];

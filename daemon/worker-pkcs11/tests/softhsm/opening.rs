@@ -22,11 +22,11 @@ fn assert_told(error: &DeviceError, cause: Cause, remedy: Remedy, words: &[&str]
 fn i10_a_wrong_pin_is_tried_once_and_then_parks() {
     on_softhsm("opening::i10_a_wrong_pin_is_tried_once_and_then_parks", |fixture| {
         let wrong = fixture.pin_file("wrong", "31415926\n");
-        let error = fixture.refusal(|entry| entry.pin = wrong.clone());
+        let error = fixture.refusal(|entry| entry.pin = Some(wrong.clone()));
         assert_told(&error, Cause::LoginFailed, Remedy::Park, &["CKR_PIN_INCORRECT", "hsm-a"]);
         assert!(!error.detail.contains("31415926"), "{error}");
         for _ in 0..5 {
-            let error = fixture.refusal(|entry| entry.pin = wrong.clone());
+            let error = fixture.refusal(|entry| entry.pin = Some(wrong.clone()));
             let words = ["no login was attempted", "mintwardenctl device resume hsm-a"];
             assert_told(&error, Cause::LoginPending, Remedy::Park, &words);
         }
@@ -41,12 +41,12 @@ fn i10_a_wrong_pin_is_tried_once_and_then_parks() {
 fn i10_resume_allows_one_more_login() {
     on_softhsm("opening::i10_resume_allows_one_more_login", |fixture| {
         let wrong = fixture.pin_file("wrong", "31415926");
-        fixture.refusal(|entry| entry.pin = wrong.clone());
-        let mut setup = fixture.setup(|entry| entry.pin = wrong.clone());
+        fixture.refusal(|entry| entry.pin = Some(wrong.clone()));
+        let mut setup = fixture.setup(|entry| entry.pin = Some(wrong.clone()));
         setup.resume = true;
         let error = Pkcs11Device::open(&setup).expect_err("still the wrong PIN");
         assert_eq!(error.cause, Cause::LoginFailed, "attempted: {error}");
-        let error = fixture.refusal(|entry| entry.pin = wrong);
+        let error = fixture.refusal(|entry| entry.pin = Some(wrong));
         assert_eq!(error.cause, Cause::LoginPending);
     });
 }
@@ -56,7 +56,7 @@ fn i10_what_fails_before_the_login_leaves_no_record_of_one() {
     on_softhsm("opening::i10_what_fails_before_the_login_leaves_no_record_of_one", |fixture| {
         let error = fixture.refusal(|entry| entry.token_label = Some("other".to_owned()));
         assert_told(&error, Cause::TokenAbsent, Remedy::Restart, &["\"other\"", "\"tts\""]);
-        let error = fixture.refusal(|entry| entry.pin = PinSource::File("absent-pin".into()));
+        let error = fixture.refusal(|entry| entry.pin = Some(PinSource::File("absent-pin".into())));
         assert_told(&error, Cause::PinUnavailable, Remedy::Restart, &["absent-pin"]);
         drop(fixture.open());
     });

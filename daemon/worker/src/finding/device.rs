@@ -32,6 +32,20 @@ impl Finding {
             Cause::StateUnusable => {
                 (Check::DeviceLogin, "make the worker's directory in state_dir writable for it")
             }
+            Cause::ParentMismatch => (
+                Check::DeviceState,
+                "see that the TPM is the one that it was and that nothing stands before it; if it was cleared or \
+                 replaced, a custodian accepts it (`mintwardenctl device resume`): see docs/devices.md",
+            ),
+            Cause::PcrMismatch => (
+                Check::DevicePcrs,
+                "if nothing that you know of changed firmware or boot, take the machine for tampered with; \
+                 otherwise a custodian accepts the state (`mintwardenctl device resume`), or it goes back to the \
+                 accepted one by a restart: see docs/devices.md",
+            ),
+            Cause::PcrUnusable => {
+                (Check::DevicePcrs, "mend what it names; the device stays parked until then")
+            }
             Cause::MechanismMissing => {
                 (Check::DeviceMechanism, "choose an algorithm that the device has")
             }

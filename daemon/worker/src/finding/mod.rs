@@ -156,6 +156,8 @@ checks! {
     ConfigRunning = "config.running",
     /// Each issuer has somebody who may do each thing.
     ConfigGrants = "config.grants",
+    /// What cannot be undone needs more than one person.
+    ConfigApprovals = "config.approvals",
     /// Verifiers and monitoring have something to ask.
     ConfigListen = "config.listen",
     /// Server and workers are different users, neither of them root.
@@ -168,6 +170,8 @@ checks! {
     FilePin = "file.pin",
     /// Nobody else can change the vendor's module.
     FileModule = "file.module",
+    /// The worker, and not everybody, can use the TPM's device file.
+    FileDevice = "file.device",
     /// State belongs to whom it should, and to nobody else.
     FileState = "file.state",
     /// The unix socket is where callers look for it.
@@ -200,8 +204,14 @@ checks! {
     DeviceModule = "device.module",
     /// The PKCS#11 token is there, and only one is meant.
     DeviceToken = "device.token",
+    /// What is known against the firmware.
+    DeviceFirmware = "device.firmware",
     /// How many wrong PINs the device still takes.
     DevicePin = "device.pin",
+    /// How near a TPM's dictionary-attack lockout is.
+    DeviceLockout = "device.lockout",
+    /// Whether the machine is in the state that a TPM's keys are bound to.
+    DevicePcrs = "device.pcrs",
     /// Sessions: as many as configured.
     DeviceSessions = "device.sessions",
     /// Room for keys.
@@ -210,6 +220,8 @@ checks! {
     DeviceMechanism = "device.mechanism",
     /// The login, and whether another one may be made (I10).
     DeviceLogin = "device.login",
+    /// How fast the device signs, and what that allows.
+    DeviceRate = "device.rate",
     /// A recorded key is in its device with the right attributes (I1, I7).
     KeyRecorded = "key.recorded",
     /// An object of ours that no record names (I7).

@@ -1,10 +1,9 @@
 //! The marker and its file.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    fs::File,
+    io::{self, Read as _},
     num::NonZeroU32,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +11,8 @@ use aws_lc_rs::{pbkdf2, rand};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use mintwarden_hsm_config::pin::{FileIdentity, Pin};
 use serde::{Deserialize, Serialize};
+
+use crate::durable;
 
 /// The form of the file.
 const VERSION: u32 = 1;
@@ -115,13 +116,12 @@ impl FailedLogin {
 /// before a call returns.
 #[derive(Debug)]
 pub(super) struct MarkerFile {
-    directory: PathBuf,
     path: PathBuf,
 }
 
 impl MarkerFile {
     pub(super) fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), path: directory.join("login.json") }
+        Self { path: directory.join("login.json") }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -148,28 +148,11 @@ impl MarkerFile {
 
     pub(super) fn write(&self, marker: &Marker) -> Result<(), MarkerError> {
         let text = serde_json::to_vec(marker).expect("a marker has only numbers and strings");
-        let new = self.directory.join("login.json.new");
-        let written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)
-            .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
-        written.map_err(|error| MarkerError::new(&new, error))?;
-        fs::rename(&new, &self.path).map_err(|error| MarkerError::new(&self.path, error))?;
-        self.sync_directory()
+        durable::replace(&self.path, &text).map_err(|error| MarkerError::new(&self.path, error))
     }
 
     pub(super) fn remove(&self) -> Result<(), MarkerError> {
-        fs::remove_file(&self.path).map_err(|error| MarkerError::new(&self.path, error))?;
-        self.sync_directory()
-    }
-
-    fn sync_directory(&self) -> Result<(), MarkerError> {
-        File::open(&self.directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|error| MarkerError::new(&self.directory, error))
+        durable::remove(&self.path).map_err(|error| MarkerError::new(&self.path, error))
     }
 }
 

@@ -41,7 +41,7 @@ impl Ledger {
     pub fn open(state_dir: &Path, device: DeviceName) -> Result<Self, DeviceError> {
         DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(|error| {
             let detail = format!("{}: {error}; no login was attempted", state_dir.display());
-            DeviceError::new(Cause::StateUnusable, Remedy::Restart, detail)
+            DeviceError::of(Cause::StateUnusable, detail)
         })?;
         Ok(Self { file: MarkerFile::new(state_dir), device })
     }
@@ -64,9 +64,35 @@ impl Ledger {
         let pending = Marker::pending(pin.identity());
         self.file.write(&pending).map_err(|error| {
             let detail = format!("{error}; no login was attempted");
-            DeviceError::new(Cause::StateUnusable, Remedy::Restart, detail)
+            DeviceError::of(Cause::StateUnusable, detail)
         })?;
         Ok(PendingLogin { ledger: self, pin })
+    }
+
+    /// Allows tries of `secret` in a device that counts none, e.g. a TPM with keys outside of its
+    /// dictionary-attack protection: what is cut short has cost nothing, so that nothing is recorded
+    /// before. A clear refusal is, as ever.
+    ///
+    /// # Errors
+    /// [`Cause::LoginPending`], to be parked: the device refused this secret before.
+    pub fn begin_uncounted(&self, secret: &Pin, resume: bool) -> Result<(), DeviceError> {
+        if resume { Ok(()) } else { self.may_try(secret) }
+    }
+
+    /// Ends tries of `secret` that counted nothing. Returns the error to hand on for a refusal:
+    /// [`Cause::LoginFailed`], to be parked.
+    ///
+    /// # Errors
+    /// As described, or [`Cause::StateUnusable`] if an earlier record cannot be removed.
+    pub fn end_uncounted(&self, secret: &Pin, refused: Option<&str>) -> Result<(), DeviceError> {
+        let pending = PendingLogin { ledger: self, pin: secret };
+        match refused {
+            Some(reason) => Err(pending.failed(reason)),
+            None => match self.file.read() {
+                Ok(None) => Ok(()),
+                _ => pending.succeeded(),
+            },
+        }
     }
 
     /// Where the record is, for messages and `doctor`.
@@ -93,7 +119,7 @@ impl Ledger {
             Err(error) => format!("the record of logins cannot be read: {error}"),
         };
         let detail = format!("{reason}; no login was attempted; {}", self.way_out());
-        Err(DeviceError::new(Cause::LoginPending, Remedy::Park, detail))
+        Err(DeviceError::of(Cause::LoginPending, detail))
     }
 
     fn way_out(&self) -> String {
@@ -135,7 +161,7 @@ impl PendingLogin<'_> {
         if let Err(error) = self.ledger.file.write(&Marker::failed(self.pin)) {
             detail = format!("{detail} (and the record of it cannot be completed: {error})");
         }
-        DeviceError::new(Cause::LoginFailed, Remedy::Park, detail)
+        DeviceError::of(Cause::LoginFailed, detail)
     }
 }
 

@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct Batch {
     pub(super) id: u64,
     pub(super) key: Arc<Key>,
+    /// Which of the issuer's callers asks.
+    pub(super) caller: u32,
     claims: Vec<Bytes>,
     arrived: Instant,
     expires: Instant,
@@ -26,6 +28,16 @@ pub(super) struct Batch {
 struct Outcomes {
     items: Vec<SignItem>,
     open: usize,
+    effort: Effort,
+}
+
+/// What signatures cost the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Effort {
+    /// Time in the device's calls.
+    pub(super) took: Duration,
+    /// Sessions that were signing when each was begun, its own among them.
+    pub(super) sessions: u32,
 }
 
 impl Batch {
@@ -33,9 +45,10 @@ impl Batch {
         let arrived = clock::monotonic();
         let expires = arrived + Duration::from_millis(sign.within_ms.into());
         let open = sign.claims.len();
-        let outcomes = Mutex::new(Outcomes { items: vec![SignItem::default(); open], open });
-        let queued = OnceLock::new();
-        Self { id, key, claims: sign.claims, arrived, expires, queued, outcomes }
+        let items = vec![SignItem::default(); open];
+        let outcomes = Mutex::new(Outcomes { items, open, effort: Effort::default() });
+        let (caller, queued) = (sign.caller, OnceLock::new());
+        Self { id, key, caller, claims: sign.claims, arrived, expires, queued, outcomes }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -58,12 +71,19 @@ impl Batch {
         now < self.expires
     }
 
-    /// Settles one item, which the queue hands out once. The answer to the batch, if that was the
-    /// last.
-    pub(super) fn settle(&self, item: usize, outcome: SignOutcome) -> Option<Answer> {
+    /// Settles one item, which the queue hands out once, with what it cost. The answer to the batch, if
+    /// that was the last.
+    pub(super) fn settle(
+        &self,
+        item: usize,
+        outcome: SignOutcome,
+        effort: Effort,
+    ) -> Option<Answer> {
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         outcomes.items[item].outcome = Some(outcome);
         outcomes.open -= 1;
+        outcomes.effort.took += effort.took;
+        outcomes.effort.sessions = outcomes.effort.sessions.saturating_add(effort.sessions);
         if outcomes.open > 0 {
             return None;
         }
@@ -71,10 +91,13 @@ impl Batch {
             kid: self.key.kid.to_string(),
             protected_header: self.key.header.encoded().to_owned(),
             items: std::mem::take(&mut outcomes.items),
-            queued_us: self
-                .queued
-                .get()
-                .map_or(0, |queued| u64::try_from(queued.as_micros()).unwrap_or(u64::MAX)),
+            queued_us: self.queued.get().copied().map_or(0, micros),
+            device_us: micros(outcomes.effort.took),
+            sessions_busy: outcomes.effort.sessions.into(),
         }))
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -144,7 +144,7 @@ pub(super) fn with_a_hung_call(limit: Duration, replies: Replies) {
             thread::sleep(look_again);
         }
         let detail = format!("a call of the vendor library ran longer than {limit:?}");
-        let error = DeviceError::new(Cause::CallTimeout, Remedy::Restart, detail);
+        let error = DeviceError::of(Cause::CallTimeout, detail);
         tracing::error!(cause = %error.cause, detail = error.detail, "worker ends: it hangs");
         // The words may not be heard: the thread that hangs may hold the wire, or nobody reads it.
         let words = thread::Builder::new().spawn(move || replies.last_words(&error));

@@ -168,6 +168,7 @@ pub(super) mod tests {
             issuer: IssuerName::parse(issuer).ok(),
             public: serde_json::from_str::<PublicJwk>(jwk).ok(),
             defects: vec![],
+            wrapped: None,
             unproven: vec![],
         }
     }

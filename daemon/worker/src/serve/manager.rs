@@ -9,7 +9,7 @@ use crate::{
     claims::Profile,
     device::{Cause, Description, Device, DeviceError, DeviceKey, KeyHandle, Remedy, Verdict},
     serve::{
-        Replies,
+        Replies, attest,
         batch::Batch,
         examine, exit,
         keys::{self, KeyTable},
@@ -17,8 +17,8 @@ use crate::{
     },
     setup::Setup,
     wire::{
-        Answer, Ask, BUILD, Destroy, Destroyed, Examined, Generate, KeyFitness, KeyReport, Lacking,
-        List, Listed, Probed, Refused, Sign, WorkerHello,
+        Answer, Ask, Attest, BUILD, Destroy, Destroyed, Examined, Generate, KeyFitness, KeyReport,
+        Lacking, List, Listed, Probed, Refused, Sign, WorkerHello,
     },
 };
 
@@ -96,6 +96,7 @@ impl Manager {
                 Ask::Destroy(destroy) => self.destroy(&destroy),
                 Ask::Probe(_) => self.probe(),
                 Ask::Examine(_) => self.examine(),
+                Ask::Attest(attest) => self.attest(&attest),
                 Ask::Hello(_) | Ask::Pulse(_) => unreachable!("the reader deals with it"),
             };
             match answer {
@@ -117,14 +118,20 @@ impl Manager {
 
     /// Looks a key up that was not met yet, and queues the batch that asked for it.
     fn resolve(&self, id: u64, sign: Sign, queue: &Queue) -> Result<(), Failed> {
-        let handle = KeyHandle::new(sign.handle.to_vec());
-        let found = self.twice(|device| device.find(&handle))?.ok_or_else(|| Refused {
-            reason: Cause::KeyAbsent.as_str().into(),
-            detail: format!("the device shows no key {handle:?}"),
-        })?;
+        let found = self.found(&KeyHandle::new(sign.handle.to_vec()))?;
         let key = self.keys.admit(&found)?;
         keys::made_for(&sign.issuer, key.profile.issuer.as_str())?;
         Ok(queue.push(Batch::new(id, sign, key)).map_err(Refused::from)?)
+    }
+
+    /// The key with this handle, as the device shows it now.
+    fn found(&self, handle: &KeyHandle) -> Result<DeviceKey, Failed> {
+        let found = self.twice(|device| device.find(handle))?;
+        let absent = || Refused {
+            reason: Cause::KeyAbsent.as_str().into(),
+            detail: format!("the device shows no key {handle:?}"),
+        };
+        Ok(found.ok_or_else(absent)?)
     }
 
     /// Does what only looks, once more if the device allows it: a session that was lost is opened
@@ -202,6 +209,15 @@ impl Manager {
         Ok(Answer::Probed(Probed {}))
     }
 
+    fn attest(&self, ask: &Attest) -> Result<Answer, Failed> {
+        let challenge = attest::challenge(ask)?;
+        let found = self.found(&KeyHandle::new(ask.handle.to_vec()))?;
+        let key = self.keys.admit(&found)?;
+        keys::made_for(&ask.issuer, key.profile.issuer.as_str())?;
+        let residence = self.lock().attest(&found, &challenge)?;
+        Ok(attest::answer(challenge, &key.profile.issuer, residence)?)
+    }
+
     fn examine(&self) -> Result<Answer, Failed> {
         let profiles = &self.setup.profiles;
         let findings = self.twice(|device| examine::examine(device, profiles))?;
@@ -212,10 +228,11 @@ impl Manager {
 }
 
 fn description(d: &Description) -> String {
-    format!(
-        "{} {}, serial {}, label {:?}, {}",
-        d.manufacturer, d.model, d.serial, d.label, d.library
-    )
+    let named = |what, value: &str| (!value.is_empty()).then(|| format!("{what} {value}"));
+    let make = format!("{} {}", d.manufacturer, d.model);
+    let label = (!d.label.is_empty()).then(|| format!("label {:?}", d.label));
+    let parts = [Some(make), named("serial", &d.serial), label, Some(d.library.clone())];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Whether the device made another key than the one that it was asked for.
@@ -232,6 +249,11 @@ fn report(key: &DeviceKey) -> KeyReport {
         public: key.public.as_ref().and_then(|p| serde_json::to_string(p).ok()).unwrap_or_default(),
         defects: key.defects.clone(),
         unproven: key.unproven.clone(),
+        wrapped: key
+            .wrapped
+            .as_ref()
+            .map(|wrapped| Bytes::copy_from_slice(wrapped.as_bytes()))
+            .unwrap_or_default(),
     }
 }
 
@@ -276,6 +298,7 @@ mod tests {
             issuer,
             public: None,
             defects: vec!["half a pair takes room too".into()],
+            wrapped: None,
             unproven: vec![],
         };
         let mut shown = vec![key(Some(name("a"))); MAX_KEYS - 1];

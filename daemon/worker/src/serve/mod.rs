@@ -10,6 +10,7 @@
 //! The reader never calls the device, so that the end of the wire is noticed at once even while a
 //! vendor library hangs.
 
+mod attest;
 mod batch;
 mod examine;
 mod exit;
@@ -22,7 +23,7 @@ use std::{
     fs::File,
     os::fd::AsFd as _,
     process::ExitCode,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex, atomic::AtomicU32, mpsc},
     thread,
 };
 
@@ -36,8 +37,9 @@ use crate::{
     setup::Setup,
     watch,
     wire::{
-        Answer, Ask, BUILD, FrameError, FromWorker, LastWords, MAX_FRAME, MAX_SETUP, OVERLOADED,
-        PulseTaken, Refused, ToWorker, WorkerHello, read_frame, write_frame,
+        Answer, Ask, BUILD, FrameError, FromWorker, Kept, LastWords, MAX_FRAME, MAX_SETUP,
+        OVERLOADED, PulseTaken, Refused, ServerHello, ToWorker, WorkerHello, read_frame,
+        write_frame,
     },
 };
 
@@ -125,18 +127,22 @@ fn serve(
     let setup: Setup =
         serde_json::from_slice(&buffer).map_err(|error| WorkerExit::Setup(error.to_string()))?;
 
-    if let Err(exit) = expect_hello(&mut wire, &mut buffer) {
-        if matches!(exit, WorkerExit::Build(_)) {
-            // So that the other side can name the mismatch too.
-            let hello = WorkerHello { build: BUILD.to_owned(), ..WorkerHello::default() };
-            replies.send(0, Answer::Hello(hello));
+    let kept = match expect_hello(&mut wire, &mut buffer) {
+        Ok(hello) => hello.kept.into_iter().filter_map(Kept::into_key).collect(),
+        Err(exit) => {
+            if matches!(exit, WorkerExit::Build(_)) {
+                // So that the other side can name the mismatch too.
+                let hello = WorkerHello { build: BUILD.to_owned(), ..WorkerHello::default() };
+                replies.send(0, Answer::Hello(hello));
+            }
+            return Err(exit);
         }
-        return Err(exit);
-    }
+    };
     exit::with_a_hung_call(setup.device.call_timeout, replies.clone());
     let name = setup.device.name.to_string();
     let mut seen = Vec::new();
-    let opened = open_all(&setup, &mut seen, open).and_then(|(device, sessions)| {
+    let opened = open_all(&setup, &mut seen, open).and_then(|(mut device, sessions)| {
+        device.know(kept);
         let (manager, keys, hello) = Manager::new(device, setup)?;
         Ok((manager, keys, hello, sessions))
     });
@@ -154,9 +160,10 @@ fn serve(
     hello.findings = examine::encode(seen, &name);
 
     let queue = Arc::new(Queue::default());
+    let busy = Arc::new(AtomicU32::new(0));
     let mut signing = Vec::new();
     for session in sessions {
-        let signer = Signer::new(session, manager.device(), replies.clone());
+        let signer = Signer::new(session, manager.device(), replies.clone(), Arc::clone(&busy));
         let queue = Arc::clone(&queue);
         let signer = thread::Builder::new()
             .name("signer".into())
@@ -182,10 +189,10 @@ fn serve(
     Err(exit)
 }
 
-fn expect_hello(wire: &mut File, buffer: &mut Vec<u8>) -> Result<(), WorkerExit> {
+fn expect_hello(wire: &mut File, buffer: &mut Vec<u8>) -> Result<ServerHello, WorkerExit> {
     read_frame(wire, MAX_FRAME, buffer).map_err(WorkerExit::from)?;
     match ToWorker::read(std::mem::take(buffer).into()) {
-        Ok(ToWorker { ask: Some(Ask::Hello(hello)), .. }) if hello.build == BUILD => Ok(()),
+        Ok(ToWorker { ask: Some(Ask::Hello(hello)), .. }) if hello.build == BUILD => Ok(hello),
         Ok(ToWorker { ask: Some(Ask::Hello(hello)), .. }) => Err(WorkerExit::Build(hello.build)),
         _ => Err(WorkerExit::Wire("the server's first message is no hello".into())),
     }

@@ -1,6 +1,9 @@
 //! One signing thread: claims → header → device, with one session of its own.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
 
 use bytes::Bytes;
 
@@ -8,7 +11,13 @@ use crate::{
     clock,
     device::{Cause, Device, DeviceError, Remedy, Session},
     jws::SigningInput,
-    serve::{Replies, batch::Batch, exit, keys::Key, queue::Queue},
+    serve::{
+        Replies,
+        batch::{Batch, Effort},
+        exit,
+        keys::Key,
+        queue::Queue,
+    },
     watch,
     wire::{Expired, Facts, Refusal, Refused, SignOutcome, Signature},
 };
@@ -17,6 +26,8 @@ pub(super) struct Signer {
     session: Box<dyn Session>,
     device: Arc<Mutex<Box<dyn Device>>>,
     replies: Replies,
+    /// How many sessions of the device are signing.
+    busy: Arc<AtomicU32>,
 }
 
 impl Signer {
@@ -24,24 +35,26 @@ impl Signer {
         session: Box<dyn Session>,
         device: Arc<Mutex<Box<dyn Device>>>,
         replies: Replies,
+        busy: Arc<AtomicU32>,
     ) -> Self {
-        Self { session, device, replies }
+        Self { session, device, replies, busy }
     }
 
     pub(super) fn run(mut self, queue: &Queue) {
         while let Some((batch, item)) = queue.pop() {
+            let mut effort = Effort::default();
             let outcome = if batch.turn_has_come() {
-                self.sign(&batch.key, &batch, item)
+                self.sign(&batch.key, &batch, item, &mut effort)
             } else {
                 SignOutcome::Expired(Expired {})
             };
-            if let Some(answer) = batch.settle(item, outcome) {
+            if let Some(answer) = batch.settle(item, outcome, effort) {
                 self.replies.send(batch.id, answer);
             }
         }
     }
 
-    fn sign(&mut self, key: &Key, batch: &Batch, item: usize) -> SignOutcome {
+    fn sign(&mut self, key: &Key, batch: &Batch, item: usize, effort: &mut Effort) -> SignOutcome {
         let claims = match key.profile.check(batch.payload(item), clock::wall()) {
             Ok(claims) => claims,
             Err(refusal) => {
@@ -60,7 +73,7 @@ impl Signer {
             });
         }
         let input = key.header.begin(claims.payload());
-        let signature = match self.sign_input(key, &input) {
+        let signature = match self.sign_input(key, &input, effort) {
             Ok(signature) => signature,
             Err(error) => {
                 return SignOutcome::Failed(Refused {
@@ -88,14 +101,19 @@ impl Signer {
     /// # Errors
     /// Only what this key cannot be helped out of. What needs a fresh process ends this one: the
     /// server queues again what was in flight.
-    fn sign_input(&mut self, key: &Key, input: &SigningInput) -> Result<Vec<u8>, DeviceError> {
-        let first = match self.sign_once(key, input) {
+    fn sign_input(
+        &mut self,
+        key: &Key,
+        input: &SigningInput,
+        effort: &mut Effort,
+    ) -> Result<Vec<u8>, DeviceError> {
+        let first = match self.sign_once(key, input, effort) {
             Ok(signature) => return Ok(signature),
             Err(error) => error,
         };
         tracing::warn!(cause = %first.cause, detail = first.detail, "a signature failed");
         let second = match self.mend(&first) {
-            Ok(()) => match self.sign_once(key, input) {
+            Ok(()) => match self.sign_once(key, input, effort) {
                 Ok(signature) => return Ok(signature),
                 Err(error) => error,
             },
@@ -107,15 +125,26 @@ impl Signer {
         }
     }
 
-    fn sign_once(&mut self, key: &Key, input: &SigningInput) -> Result<Vec<u8>, DeviceError> {
+    fn sign_once(
+        &mut self,
+        key: &Key,
+        input: &SigningInput,
+        effort: &mut Effort,
+    ) -> Result<Vec<u8>, DeviceError> {
         let algorithm = key.public.algorithm();
-        let signature = self.session.sign(&key.handle, algorithm, input)?;
+        let sessions = self.busy.fetch_add(1, Ordering::Relaxed) + 1;
+        let begun = clock::monotonic();
+        let signature = self.session.sign(&key.handle, algorithm, input);
+        let took = clock::monotonic() - begun;
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+        let signature = signature?;
+        *effort = Effort { took, sessions };
         let (length, expected) = (signature.len(), key.public.signature_len());
         if length == expected {
             return Ok(signature);
         }
         let detail = format!("the device gave {length} bytes where {algorithm} has {expected}");
-        Err(DeviceError::new(Cause::Malformed, Remedy::Restart, detail))
+        Err(DeviceError::of(Cause::Malformed, detail))
     }
 
     fn mend(&mut self, error: &DeviceError) -> Result<(), DeviceError> {

@@ -10,18 +10,21 @@
 //! wire, and every answer is checked by the server against what it asked. What a message repeats is
 //! counted before it is decoded.
 
+mod answer;
+mod ask;
 mod bounds;
 mod frame;
-mod message;
 
+pub use answer::{
+    Answer, Attested, Destroyed, Examined, Expired, Facts, FromWorker, KeyFitness, KeyReport,
+    Lacking, LastWords, Listed, Probed, PulseTaken, Refusal, Refused, SignItem, SignOutcome,
+    Signature, Signed, SupportReport, WorkerHello,
+};
+pub use ask::{
+    Ask, Attest, Destroy, Examine, Generate, Kept, List, Probe, Pulse, ServerHello, Sign, ToWorker,
+};
 pub use bounds::{MAX_ITEMS, MessageError, occurrences};
 pub use frame::{FrameError, MAX_FRAME, MAX_SETUP, read_frame, write_frame};
-pub use message::{
-    Answer, Ask, Destroy, Destroyed, Examine, Examined, Expired, Facts, FromWorker, Generate,
-    KeyFitness, KeyReport, Lacking, LastWords, List, Listed, Probe, Probed, Pulse, PulseTaken,
-    Refusal, Refused, ServerHello, Sign, SignItem, SignOutcome, Signature, Signed, SupportReport,
-    ToWorker, WorkerHello,
-};
 
 /// The reason of a request that was refused because too much is waiting; worth trying again.
 pub const OVERLOADED: &str = "OVERLOADED";

@@ -1,8 +1,8 @@
-//! Random faults under load. Seeded: `MINTWARDEN_CHAOS_SEED` repeats a run, `MINTWARDEN_CHAOS_SECONDS`
+//! Random faults and kills under load. Seeded: `MINTWARDEN_CHAOS_SEED` repeats a run, `MINTWARDEN_CHAOS_SECONDS`
 //! makes it longer (1200 by hand).
 
 use std::{
-    env,
+    env, fs,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,9 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mintwarden_client::{Client, api::DeviceState};
+use mintwarden_client::{
+    Client,
+    api::{DeviceState, KeyState},
+};
 use mintwarden_tests::{
-    Appliance, ISSUER, PATIENCE, Role, Verifier, claims, eventually,
+    Appliance, ISSUER, PATIENCE, Process, Role, Verifier, claims, eventually,
     faulty::{Action, Ckr, Crash, Function, Rule, any, on},
 };
 use tokio::task::JoinSet;
@@ -31,15 +34,27 @@ const SECONDS: u64 = 40;
 const SEED: u64 = 0x6d69_6e74_7761_7264;
 
 /// SplitMix64.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % sides
+    }
+
+    /// What happens next to a device.
+    fn strike(&mut self) -> Strike {
+        match self.roll(16) {
+            0 => Strike::KillWorker,
+            1 => Strike::KillServer,
+            _ => {
+                let (name, rule) = self.fault();
+                Strike::Fault(name, rule)
+            }
+        }
     }
 
     /// A fault, and what to call it.
@@ -65,6 +80,16 @@ impl Dice {
             }
         }
     }
+}
+
+/// What happens to a device, or to what serves it.
+enum Strike {
+    /// Its module misbehaves.
+    Fault(&'static str, Rule),
+    /// Its worker is killed.
+    KillWorker,
+    /// The server is killed.
+    KillServer,
 }
 
 #[derive(Default)]
@@ -101,16 +126,77 @@ async fn call(client: Client, caller: u64, verifier: Verifier, tally: Arc<Tally>
     }
 }
 
-/// Resident memory in KiB and open descriptors of the server; `None` where that may not be seen.
-fn weight(appliance: &Appliance) -> Option<(u64, usize)> {
+/// What a server takes: resident memory in KiB and open descriptors; `None` where that may not be seen.
+#[derive(Clone, Copy)]
+struct Weight {
+    server: Process,
+    resident: u64,
+    files: usize,
+}
+
+fn weight(appliance: &Appliance) -> Option<Weight> {
     let server = appliance.process(Role::Server);
     let status = String::from_utf8(server.read("status").ok()?).ok()?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let resident = resident.trim().trim_end_matches(" kB").parse().ok()?;
-    Some((resident, std::fs::read_dir(format!("/proc/{}/fd", server.pid)).ok()?.count()))
+    let files = fs::read_dir(format!("/proc/{}/fd", server.pid)).ok()?.count();
+    Some(Weight { server, resident, files })
 }
 
-fn number(variable: &str, otherwise: u64) -> u64 {
+/// Kills the worker of a device that is ready: one that is logging in would be parked, and rightly (I10).
+async fn kill_worker(appliance: &Appliance, device: &str) -> bool {
+    let starts = async || {
+        let status = appliance.status().await;
+        let mut devices = status.devices.into_iter();
+        let device = devices.find(|it| it.name == device).expect("configured");
+        (device.state() == DeviceState::Ready).then_some(device.starts)
+    };
+    let Some(before) = starts().await else { return false };
+    let pids = appliance.faulty_of(device).processes();
+    let workers = appliance.processes().into_iter().filter(|process| process.role == Role::Worker);
+    let mut own =
+        workers.filter(|worker| pids.iter().any(|pid| i64::from(*pid) == i64::from(worker.pid)));
+    let (Some(worker), None) = (own.next(), own.next()) else { return false };
+    if starts().await != Some(before) {
+        return false;
+    }
+    worker.kill9();
+    true
+}
+
+/// Waits until a device is well. One whose worker was killed in its login all the same waits for an operator.
+async fn until_well(appliance: &Appliance, device: &str) {
+    eventually(&format!("{device} is well"), async || {
+        let status = appliance.status().await;
+        let mut devices = status.devices.into_iter();
+        let found = devices.find(|it| it.name == device).expect("configured");
+        if found.state() == DeviceState::Parked && found.reason == "LOGIN_PENDING" {
+            let _resumed_or_not_parked_any_more =
+                appliance.custodian().resume_device(device, "killed in its login").await;
+        }
+        (found.state() == DeviceState::Ready).then_some(())
+    })
+    .await;
+}
+
+/// Has a custodian resume the keys that the appliance has suspended, if any: how many there were. A device that is
+/// rarely asked may sign wrong at two strikes with nothing right between them.
+async fn resume_keys(appliance: &Appliance) -> u64 {
+    if appliance.status().await.issuers[0].alarms.is_empty() {
+        return 0;
+    }
+    let custodian = appliance.custodian();
+    let keysets = custodian.list_keys(Some(ISSUER)).await.expect("keys");
+    let keys = keysets.iter().flat_map(|keyset| &keyset.keys);
+    let mut resumed = 0;
+    for key in keys.filter(|key| key.state() == KeyState::Suspended) {
+        custodian.resume(ISSUER, &key.kid, "the device was struck").await.expect("an act");
+        resumed += 1;
+    }
+    resumed
+}
+
+pub(crate) fn number(variable: &str, otherwise: u64) -> u64 {
     env::var(variable).ok().map_or(otherwise, |text| text.parse().expect(variable))
 }
 
@@ -124,37 +210,58 @@ async fn load_chaos_every_token_verifies_and_all_heals() {
     let (tally, mut callers) = (Arc::new(Tally::default()), JoinSet::new());
     for caller in 1..=CALLERS {
         let (verifier, tally) = (verifier.clone(), Arc::clone(&tally));
-        callers.spawn(call(appliance.client(), caller, verifier, tally));
+        // By the unix socket: a server that starts again has other ports.
+        callers.spawn(call(appliance.unix_client(), caller, verifier, tally));
     }
-    eventually("all callers have begun", async || {
-        (tally.tokens.load(Ordering::Relaxed) > 100 * CALLERS).then_some(())
-    })
-    .await;
-    let before = weight(&appliance);
+    let sign_on = async |more: u64| {
+        let before = tally.tokens.load(Ordering::Relaxed);
+        eventually("tokens are signed", async || {
+            (tally.tokens.load(Ordering::Relaxed) > before + more).then_some(())
+        })
+        .await;
+    };
+    sign_on(100 * CALLERS).await;
 
-    let (mut dice, until) = (Dice(seed), Instant::now() + Duration::from_secs(seconds));
-    let (mut struck, mut wrong) = (0_u64, 0_u64);
+    let (mut dice, begun) = (Dice(seed), Instant::now());
+    let (half, until) =
+        (begun + Duration::from_secs(seconds / 2), begun + Duration::from_secs(seconds));
+    let (mut strikes, mut struck, mut wrong, mut suspended) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut kills, mut before) = ([0_u64; 2], None);
     while Instant::now() < until {
         let device = DEVICES[usize::try_from(dice.roll(2)).unwrap()];
-        let (name, rule) = dice.fault();
-        let rule = appliance.faulty_of(device).add(rule).unwrap();
-        tokio::time::sleep(STRIKE).await;
-        let effects = appliance.faulty_of(device).remove(rule).unwrap();
-        struck += u64::from(effects != 0);
-        if matches!(name, "flipped bit" | "another key") {
-            wrong += effects;
+        // In the second half the server lives on: what it takes is to stay the same.
+        let lives_on = Instant::now() >= half;
+        if lives_on && before.is_none() {
+            sign_on(100 * CALLERS).await;
+            before = weight(&appliance);
         }
+        match dice.strike() {
+            Strike::KillServer if lives_on => {}
+            Strike::KillServer => {
+                appliance.kill_server().await;
+                kills[0] += 1;
+            }
+            Strike::KillWorker => kills[1] += u64::from(kill_worker(&appliance, device).await),
+            Strike::Fault(name, rule) => {
+                let rule = appliance.faulty_of(device).add(rule).unwrap();
+                tokio::time::sleep(STRIKE).await;
+                let effects = appliance.faulty_of(device).remove(rule).unwrap();
+                strikes += 1;
+                struck += u64::from(effects != 0);
+                if matches!(name, "flipped bit" | "another key") {
+                    wrong += effects;
+                }
+            }
+        }
+        suspended += resume_keys(&appliance).await;
     }
 
     for device in DEVICES {
         appliance.faulty_of(device).clear().unwrap();
-        appliance.until_device(device, DeviceState::Ready).await;
+        until_well(&appliance, device).await;
     }
-    let healed = tally.tokens.load(Ordering::Relaxed);
-    eventually("tokens are signed again", async || {
-        (tally.tokens.load(Ordering::Relaxed) > healed + CALLERS).then_some(())
-    })
-    .await;
+    suspended += resume_keys(&appliance).await;
+    sign_on(CALLERS).await;
     tally.done.store(true, Ordering::Relaxed);
     callers.join_all().await;
 
@@ -162,26 +269,33 @@ async fn load_chaos_every_token_verifies_and_all_heals() {
         (tally.tokens.load(Ordering::Relaxed), tally.errors.load(Ordering::Relaxed));
     let status = appliance.status().await;
     let mut starts = 0;
-    for (place, device) in DEVICES.into_iter().enumerate() {
-        starts += status.devices[place].starts;
-        let logins = appliance.faulty_of(device).calls(Function::C_Login);
-        assert!(logins <= status.devices[place].starts, "I10: {logins} logins of {device}");
+    for device in DEVICES {
+        let calls = |function| appliance.faulty_of(device).calls(function);
+        // Every start of a worker initialises its module, whichever server counts it.
+        let (initialised, logins) = (calls(Function::C_Initialize), calls(Function::C_Login));
+        assert!(logins <= initialised, "I10: {logins} logins in {initialised} starts of {device}");
+        starts += initialised;
     }
+    let [servers, workers] = kills;
     eprintln!(
-        "seed {seed}: {struck} faults, {wrong} of them wrong signatures, {starts} starts, {tokens} tokens, {errors} errors"
+        "seed {seed}: {struck} of {strikes} faults, {wrong} with wrong signatures, {suspended} keys suspended, {workers} workers and {servers} servers killed, \
+         {starts} starts of workers, {tokens} tokens, {errors} errors"
     );
-    assert!(struck > seconds / 4, "{struck} faults in {seconds} s");
+    // A device that is not asked is not struck; how many there are in a time is the machine's.
+    assert!(struck > strikes / 5, "{struck} of {strikes} faults");
+    assert!(servers > 0 && workers > 0, "{kills:?} killed");
     // No alarm without a cause: two wrong signatures in a row suspend a key, and nothing else is one.
+    assert!(suspended <= wrong / 2, "{wrong} wrong, yet {suspended} suspended");
     let alarms = &status.issuers[0].alarms;
-    assert!(u64::try_from(alarms.len()).unwrap() <= wrong / 2, "{wrong} wrong, yet {alarms:?}");
+    assert!(alarms.is_empty(), "{alarms:?}");
     // And no cause without its trace.
-    assert!(
-        status.devices.iter().all(|device| device.last_fault.is_some()),
-        "{:?}",
-        status.devices
-    );
-    if let (Some((kib, files)), Some((kib_now, files_now))) = (before, weight(&appliance)) {
+    let traces = status.devices.iter().map(|device| &device.last_fault);
+    assert!(traces.clone().all(Option::is_some), "{:?}", status.devices);
+    if let (Some(before), Some(now)) = (before, weight(&appliance)) {
+        let (kib, kib_now) = (before.resident, now.resident);
+        assert_eq!(before.server, now.server, "nobody killed it since");
         assert!(kib_now < kib + 32 * 1024, "resident memory grew from {kib} to {kib_now} KiB");
+        let (files, files_now) = (before.files, now.files);
         assert!(files_now <= files + 8, "descriptors grew from {files} to {files_now}");
     }
     appliance.stop().await;

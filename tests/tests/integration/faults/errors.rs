@@ -62,6 +62,43 @@ async fn an_error_after_the_signature_was_made_costs_a_worker() {
     Ladder::new().await.heals_unseen(rule).await.was_a_worker("DEVICE_FAILED");
 }
 
+/// Everybody is told the same word: the caller, who sees the status, who reads the log, who looks at metrics.
+#[tokio::test]
+async fn what_went_wrong_reaches_caller_status_log_and_metrics() {
+    let ladder = Ladder::new().await;
+    let counted = async || {
+        let sample = r#"mintwarden_device_faults_total{device="hsm-a",cause="DEVICE_FAILED"}"#;
+        let metrics = ladder.appliance.metrics().await;
+        let found = metrics.beginning_with(sample).next().map(|(_, value)| value);
+        found.unwrap_or_default()
+    };
+    assert_eq!(counted().await.to_bits(), 0.0_f64.to_bits());
+    // As many workers as one batch may lose.
+    let rule = ladder.add(on(Function::C_Sign).times(3).fails(Ckr::CKR_DEVICE_ERROR));
+    let request = SignRequest { issuer: ISSUER.into(), claims: claims::trade(1).to_json() };
+    let channel = ladder.appliance.channel(Some(ladder.appliance.tts()));
+    let status = SigningServiceClient::new(channel).sign(request).await.unwrap_err();
+    let refusal = Refusal::of(&status);
+    assert_eq!(refusal.words(), (Code::Unavailable, "DEVICE_UNAVAILABLE"));
+    assert!(status.message().contains("DEVICE_FAILED"), "{status}");
+    assert!(
+        !status.message().contains("CKR_"),
+        "what the device said is not the caller's: {status}"
+    );
+    assert_eq!(ladder.faulty().remove(rule).unwrap(), 3);
+    let fault = ladder.ready().await.last_fault.unwrap();
+    assert_eq!(fault.reason, "DEVICE_FAILED");
+    assert!(fault.detail.contains("C_Sign: CKR_DEVICE_ERROR"), "{fault:?}");
+    assert_eq!(counted().await.to_bits(), 3.0_f64.to_bits());
+    let log = ladder.appliance.log();
+    let said = |line: &&str| {
+        line.contains("a worker says why it ends")
+            && line.contains(r#""reason":"DEVICE_FAILED""#)
+            && line.contains("C_Sign: CKR_DEVICE_ERROR")
+    };
+    assert_eq!(log.lines().filter(said).count(), 3);
+}
+
 #[tokio::test]
 async fn an_error_while_a_worker_starts_costs_one_more() {
     let ladder = Ladder::new().await;

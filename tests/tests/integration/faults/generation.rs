@@ -1,5 +1,7 @@
 //! Making keys under fire: no published key is ever wrong, attempts are bounded, leftovers are alarms.
 
+use std::time::Duration;
+
 use mintwarden_client::api::DeviceState;
 use mintwarden_tests::{
     Appliance, DEVICE, ISSUER, claims, eventually,
@@ -102,6 +104,8 @@ async fn i8_a_making_that_hangs_is_not_repeated_and_the_work_goes_on() {
     assert_eq!(published_under(&appliance, rule).await, 1);
     all_is_right(&appliance).await;
     assert_eq!(appliance.faulty().calls(Function::C_GenerateKeyPair), 3);
+    // The third one was under an id of its own.
+    assert!(appliance.log().contains("a key pair was given up"));
 }
 
 #[tokio::test]
@@ -114,6 +118,11 @@ async fn i7_half_a_pair_is_an_alarm_and_a_new_attempt() {
         let alarms = alarms(&appliance).await;
         assert_eq!(alarms.len(), 1, "{alarms:?}");
         assert!(alarms[0].contains("half is missing"), "{alarms:?}");
+        let left = appliance.doctor(&[]).await.of("key.leftover");
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(left[0].verdict, "warning", "{left:?}");
+        let what = ["half is missing", "the device shows an object of it"];
+        assert!(what.iter().all(|what| left[0].found.contains(what)), "{left:?}");
     }
 }
 
@@ -195,9 +204,20 @@ async fn no_memory_for_a_key_is_no_reason_to_stop_signing() {
 #[tokio::test]
 async fn i8_a_token_that_is_removed_while_keys_are_made_delays_them() {
     let appliance = fresh().await;
-    let gone = appliance.faulty().add(any().after(20).does(Action::TokenAbsent)).unwrap();
-    let error = appliance.custodian().init(ISSUER, "").await.unwrap_err();
-    assert!(error.is_retryable(), "{error}");
+    let slow = on(Function::C_GenerateKeyPair).takes(Duration::from_millis(500));
+    appliance.faulty().add(slow).unwrap();
+    let custodian = appliance.custodian();
+    let asked = tokio::spawn(async move { custodian.init(ISSUER, "").await });
+    eventually("a key is being made", async || {
+        (appliance.faulty().calls(Function::C_GenerateKeyPair) > 0).then_some(())
+    })
+    .await;
+    let gone = appliance.faulty().add(any().does(Action::TokenAbsent)).unwrap();
+    let device = appliance.until_device(DEVICE, DeviceState::Down).await;
+    assert_eq!(device.reason, "TOKEN_ABSENT", "no login is tried without a token");
+    if let Err(error) = asked.await.unwrap() {
+        assert!(error.is_retryable(), "{error}");
+    }
     appliance.faulty().remove(gone).unwrap();
     eventually("the first keys are published", async || {
         let issuer = appliance.status().await.issuers.remove(0);

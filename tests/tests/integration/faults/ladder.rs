@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mintwarden_client::{
-    Error,
+    Error, Issuer,
     api::{DeviceState, DeviceStatus},
 };
 use mintwarden_tests::{
@@ -46,6 +46,16 @@ impl Ladder {
         Self::with(impatient(Appliance::softhsm())).await
     }
 
+    /// With one session: what is lost for all of them is met by one call, and not by several that the module
+    /// answers differently while it is being lost.
+    pub(super) async fn of_one_session() -> Self {
+        let with_one = |config: &mut toml::Table| {
+            let device = config["device"][0].as_table_mut().unwrap();
+            device.insert("sessions".into(), 1.into());
+        };
+        Self::with(Appliance::softhsm().with(with_one)).await
+    }
+
     pub(super) async fn with(builder: Builder) -> Self {
         let appliance = builder.faulty().start_initialised().await;
         let verifier = appliance.verifier(ISSUER).await;
@@ -66,16 +76,22 @@ impl Ladder {
         self.faulty().calls(Function::C_Login)
     }
 
+    /// The issuer, by a client that asks once: what heals has to be the appliance.
+    fn issuer(&self) -> Issuer {
+        let client = self.appliance.builder(self.appliance.tts()).max_attempts(1).build();
+        client.expect("a client").issuer(ISSUER)
+    }
+
     /// One token, verified.
     pub(super) async fn sign(&self, number: u64) -> Result<String, Error> {
-        let token = self.appliance.client().issuer(ISSUER).sign(claims::trade(number)).await?;
+        let token = self.issuer().sign(claims::trade(number)).await?;
         Ok(self.verifier.verify(&token).unwrap().kid)
     }
 
     /// Many callers at once; each has to get a token that verifies.
     pub(super) async fn all_sign(&self) {
         let mut callers = JoinSet::new();
-        let issuer = self.appliance.client().issuer(ISSUER);
+        let issuer = self.issuer();
         for number in 0..CALLERS {
             let issuer = issuer.clone();
             callers.spawn(async move { issuer.sign(claims::trade(number)).await });
@@ -136,6 +152,14 @@ pub(super) fn impatient(builder: Builder) -> Builder {
 
 /// For the table in `docs/faults.md`: seen with `--no-capture`.
 pub(super) fn report(cost: &Cost, time: Duration) {
-    let test = std::thread::current().name().unwrap_or_default().to_owned();
-    eprintln!("row: {test}: {cost:?} in {} ms", time.as_millis());
+    eprintln!("row: {}: {cost:?} in {} ms", test(), time.as_millis());
+}
+
+/// The same, of what took its time since `begun`.
+pub(super) fn timed(what: &str, begun: Instant) {
+    eprintln!("row: {}: {what} after {} ms", test(), begun.elapsed().as_millis());
+}
+
+fn test() -> String {
+    std::thread::current().name().unwrap_or_default().to_owned()
 }

@@ -22,6 +22,7 @@ async fn parks(value: Ckr) {
     assert!(device.detail.contains(&value.to_string()), "{}", device.detail);
     assert!(device.detail.contains("mintwardenctl device resume hsm-a"), "{}", device.detail);
     ladder.sign(1).await.unwrap_err();
+    assert_eq!(ladder.device().await.starts, 2, "it is not even started again");
 
     ladder.appliance.kill_server().await;
     ladder.until(DeviceState::Parked).await;

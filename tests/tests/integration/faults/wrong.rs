@@ -1,6 +1,9 @@
 //! Signatures that do not verify are never released.
 
-use mintwarden_client::{Error, api::DeviceState};
+use mintwarden_client::{
+    Error,
+    api::{DeviceState, Key, KeyState},
+};
 use mintwarden_tests::{
     Appliance, ISSUER, claims, eventually,
     faulty::{Action, Function, on},
@@ -24,13 +27,16 @@ async fn i2_one_signature_by_another_key_costs_a_worker() {
 async fn i2_a_key_that_signs_wrong_twice_in_a_row_is_suspended_with_an_alarm() {
     let ladder = Ladder::new().await;
     let rule = ladder.add(on(Function::C_Sign).does(Action::FlipBit(7)));
+    let kid = ladder.appliance.kids(ISSUER).await.remove(0);
     let error = ladder.sign(1).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
     ladder.ready().await;
-    let issuer = ladder.appliance.status().await.issuers.remove(0);
-    let kid = ladder.appliance.kids(ISSUER).await.remove(0);
-    let suspended = |alarm: &String| alarm.contains(&kid) && alarm.contains("suspended");
-    assert!(issuer.alarms.iter().any(suspended), "{:?}", issuer.alarms);
+    let issuer = eventually("an alarm", async || {
+        let issuer = ladder.appliance.status().await.issuers.remove(0);
+        let suspended = |alarm: &String| alarm.contains(&kid) && alarm.contains("suspended");
+        issuer.alarms.iter().any(suspended).then_some(issuer)
+    })
+    .await;
     // Whoever asks whether it could sign hears that it could not.
     assert!(!issuer.ready);
     let (status, said) = ladder.appliance.readyz().await;
@@ -45,6 +51,53 @@ async fn i2_a_key_that_signs_wrong_twice_in_a_row_is_suspended_with_an_alarm() {
     assert_eq!(ladder.device().await.starts, starts);
     // Published all the same: what it signed before stays valid.
     assert!(ladder.appliance.verifier(ISSUER).await.kids().contains(&kid));
+}
+
+#[tokio::test]
+async fn i8_a_suspension_for_wrong_signatures_survives_every_kind_of_restart() {
+    let mut ladder = Ladder::new().await;
+    let rule = ladder.add(on(Function::C_Sign).does(Action::FlipBit(7)));
+    let kid = ladder.appliance.kids(ISSUER).await.remove(0);
+    ladder.sign(1).await.unwrap_err();
+    eventually("the keyset says so", async || {
+        let key = ladder.key(&kid).await;
+        (key.state() == KeyState::Suspended).then_some(())
+    })
+    .await;
+    // The device is well from here on: a server that had forgotten would sign.
+    ladder.faulty().remove(rule).unwrap();
+    ladder.appliance.kill_server().await;
+    ladder.is_suspended(&kid).await;
+    ladder.appliance.kill_launcher().await;
+    ladder.appliance.start().await;
+    ladder.is_suspended(&kid).await;
+    ladder.appliance.stop().await;
+    ladder.appliance.start().await;
+    ladder.is_suspended(&kid).await;
+}
+
+impl Ladder {
+    async fn key(&self, kid: &str) -> Key {
+        let keysets = self.appliance.custodian().list_keys(Some(ISSUER)).await.unwrap();
+        let mut keys = keysets.into_iter().flat_map(|keyset| keyset.keys);
+        keys.find(|key| key.kid == kid).expect("on record")
+    }
+
+    /// The key signs no more, in a device that is well, and everybody is told why.
+    async fn is_suspended(&self, kid: &str) {
+        self.ready().await;
+        let error = self.sign(3).await.unwrap_err();
+        assert!(error.to_string().contains("KEY_SUSPENDED"), "{error}");
+        let key = self.key(kid).await;
+        assert_eq!((key.state(), key.published), (KeyState::Suspended, true));
+        assert!(key.outlook.contains("suspended by the appliance"), "{}", key.outlook);
+        eventually("an alarm", async || {
+            let alarms = self.appliance.status().await.issuers.remove(0).alarms;
+            let told = |alarm: &&String| alarm.contains(kid) && alarm.contains("did not verify");
+            alarms.iter().any(|alarm| told(&alarm)).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

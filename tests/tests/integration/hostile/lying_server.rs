@@ -11,13 +11,14 @@ use std::{
 
 use bytes::Bytes;
 use mintwarden::config::Config;
+use mintwarden_attestation::Challenge;
 use mintwarden_tests::{Appliance, ISSUER, PATIENCE, claims, programs};
 use mintwarden_worker::{
     device::KeyHandle,
     setup::Setup,
     wire::{
-        Answer, Ask, BUILD, FromWorker, Generate, List, MAX_FRAME, Probe, ServerHello, Sign,
-        SignOutcome, ToWorker, read_frame, write_frame,
+        Answer, Ask, Attest, BUILD, FromWorker, Generate, List, MAX_FRAME, Probe, ServerHello,
+        Sign, SignOutcome, ToWorker, read_frame, write_frame,
     },
 };
 use prost::Message as _;
@@ -53,7 +54,7 @@ impl Wire {
     /// The same, and both have said hello.
     fn open(appliance: &Appliance) -> Self {
         let mut this = Self::begin(appliance);
-        this.say(0, Ask::Hello(ServerHello { build: BUILD.into() })).unwrap();
+        this.say(0, Ask::Hello(ServerHello { build: BUILD.into(), kept: vec![] })).unwrap();
         let Some(Answer::Hello(hello)) = this.hear().unwrap().answer else { panic!("no hello") };
         assert_eq!(hello.unusable, None);
         this
@@ -123,7 +124,7 @@ impl Drop for Wire {
 }
 
 fn sign(issuer: &str, handle: &Bytes, claims: Vec<Bytes>) -> Sign {
-    Sign { issuer: issuer.into(), handle: handle.clone(), claims, within_ms: 60_000 }
+    Sign { issuer: issuer.into(), handle: handle.clone(), claims, within_ms: 60_000, caller: 0 }
 }
 
 fn two_issuers() -> Appliance {
@@ -174,6 +175,30 @@ fn i3_a_lying_server_gets_only_what_the_profile_of_the_keys_issuer_allows() {
 }
 
 #[test]
+fn i3_a_lying_server_is_shown_a_key_as_its_own_issuers_alone() {
+    let appliance = two_issuers();
+    let mut wire = Wire::open(&appliance);
+    let handle = wire.generate(ISSUER, 1);
+    let good = Bytes::from(Challenge::plain().unwrap().to_json());
+    let attest = |issuer: &str, handle: &Bytes, challenge: &Bytes| {
+        let (issuer, handle, challenge) = (issuer.into(), handle.clone(), challenge.clone());
+        Ask::Attest(Attest { issuer, handle, challenge })
+    };
+    for (issuer, handle, challenge, reason) in [
+        ("other", &handle, &good, "WRONG_ISSUER"),
+        ("", &handle, &good, "WRONG_ISSUER"),
+        (ISSUER, &Bytes::from_static(&[3; 16]), &good, "KEY_ABSENT"),
+        (ISSUER, &handle, &Bytes::new(), "MALFORMED"),
+        (ISSUER, &handle, &Bytes::from(vec![b' '; 1 << 20]), "MALFORMED"),
+    ] {
+        assert_eq!(wire.refusal(attest(issuer, handle, challenge)), reason, "{issuer:?}");
+    }
+    let shown = wire.ask(attest(ISSUER, &handle, &good));
+    assert!(matches!(shown, Answer::Attested(_)), "{shown:?}");
+    assert_eq!(wire.sign(ISSUER, &handle, claims::trade(1).to_json()), Ok(()));
+}
+
+#[test]
 fn i7_a_lying_server_replaces_no_key() {
     let appliance = two_issuers();
     let mut wire = Wire::open(&appliance);
@@ -217,7 +242,7 @@ fn i9_what_waits_in_a_worker_is_bounded() {
 fn a_wire_that_carries_nonsense_ends_its_worker() {
     let appliance = two_issuers();
     let hello = |build: &str| {
-        let ask = Some(Ask::Hello(ServerHello { build: build.into() }));
+        let ask = Some(Ask::Hello(ServerHello { build: build.into(), kept: vec![] }));
         framed(&ToWorker { id: 0, ask }.encode_to_vec())
     };
     let many = Ask::Sign(sign(ISSUER, &Bytes::new(), vec![Bytes::new(); 1 << 20]));

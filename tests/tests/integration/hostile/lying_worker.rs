@@ -13,6 +13,7 @@ use std::{
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use bytes::Bytes;
 use mintwarden::{
+    access::{Access, Custodians},
     admission::Admission,
     clock::Deadline,
     config::Config,
@@ -20,23 +21,29 @@ use mintwarden::{
     keyset::{
         Pairs,
         act::CustodianAct,
+        apply::Request,
         live::LiveIssuer,
+        proposal::Quorum,
         steward::{Serving, Steward},
     },
     launcher::control::{self, Upward},
+    record::Book,
     signer::{Batch, Outcome, SignError, Signer},
     store::Redb,
     telemetry::metrics::Registered,
     workers::{State, Workers},
 };
+use mintwarden_attestation::{Challenge, Evidence};
 use mintwarden_tests::{DEVICE, PATIENCE, claims, eventually};
 use mintwarden_worker::{
+    IssuerName,
+    device::KeyHandle,
     jwk::PublicJwk,
     jws::{ProtectedHeader, signing_input},
     wire::{
-        Answer, Ask, BUILD, Facts, FromWorker, KeyFitness, KeyReport, Listed, MAX_FRAME, Probed,
-        PulseTaken, Refusal, Sign, SignItem, SignOutcome, Signature, Signed, ToWorker, WorkerHello,
-        read_frame, write_frame,
+        Answer, Ask, Attested, BUILD, Facts, FromWorker, KeyFitness, KeyReport, Listed, MAX_FRAME,
+        Probed, PulseTaken, Refusal, Sign, SignItem, SignOutcome, Signature, Signed, ToWorker,
+        WorkerHello, read_frame, write_frame,
     },
 };
 use prost::Message as _;
@@ -59,6 +66,10 @@ audience = ["trust-domain.example"]
 role = "signer"
 to = ["unix:uid=0"]
 issuers = ["payments-tts"]
+[[grant]]
+role = "custodian"
+person = "ada"
+to = ["ada.example"]
 "#;
 
 /// A key such as a device would have.
@@ -140,6 +151,10 @@ fn work(mut wire: UnixStream, keys: &[Key], handles: &mut Vec<Bytes>, lie: &Lie)
                 shown(&generate.handle, handles)
             }
             Ask::List(list) => shown(&list.handle, handles),
+            Ask::Attest(_) => {
+                let evidence = vec![b' '; Evidence::MAX + 1].into();
+                framed(id, Answer::Attested(Attested { evidence }))
+            }
             Ask::Pulse(_) => framed(id, Answer::Pulse(PulseTaken::default())),
             _ => framed(id, Answer::Probed(Probed {})),
         };
@@ -167,10 +182,14 @@ impl Server {
     async fn initialised() -> Self {
         let config = Config::parse(CONFIG, Path::new("/nonexistent/mintwarden.toml")).unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let store = Redb::open(&directory.path().join("keysets.redb")).unwrap();
+        let [path, anchor] =
+            ["keysets.redb", "anchor.json"].map(|name| directory.path().join(name));
+        let store = Redb::open(&path, &anchor, &Book::new(&config)).unwrap();
         let (launcher, to_launcher) = control::pair().unwrap();
         let workers = Arc::new(Workers::new(&config.devices, &Upward::new(to_launcher)));
-        let issuer = Arc::new(LiveIssuer::new(config.issuers[0].clone()));
+        let custodians = Custodians::of(&config, config.issuers[0].name());
+        let quorum = Quorum { approvals: config.approvals.clone(), custodians };
+        let issuer = Arc::new(LiveIssuer::new(config.issuers[0].clone(), quorum));
         let (admission, metrics) =
             (Arc::new(Admission::new(&config)), Registered::new(&config).metrics);
         let signer = Signer::new(admission, Arc::clone(&workers), metrics);
@@ -186,10 +205,11 @@ impl Server {
         };
         let working = this.attach(truth());
         let (issuer, workers) = (Arc::clone(&this.issuer), Arc::clone(&this.workers));
-        let steward = Steward::start(issuer, Pairs::default(), store, workers, Serving::default())
-            .await
-            .unwrap();
-        steward.order(CustodianAct::Init, "a test").await.unwrap();
+        let (pairs, serving, book) = (Pairs::default(), Serving::default(), Book::new(&config));
+        let steward = Steward::start(issuer, pairs, store, workers, serving, book).await.unwrap();
+        let ada = Access::new(&config).person(&Caller::parse("ada.example").unwrap()).unwrap();
+        let request = Request::Act { act: CustodianAct::Init, reason: "a test".into() };
+        steward.order(ada, request).await.unwrap();
         this.detach(working).await;
         this
     }
@@ -390,4 +410,18 @@ async fn a_worker_that_begins_with_anything_but_a_hello_is_none() {
         let State::Down(why) = worker.state() else { panic!("{:?}", worker.state()) };
         assert!(why.detail.len() < 2048, "{}", why.detail.len());
     }
+}
+
+#[tokio::test]
+async fn i9_evidence_beyond_its_bound_costs_a_worker_its_wire() {
+    let server = Server::initialised().await;
+    let working = server.attach(truth());
+    server.ready().await;
+    let (handle, challenge) = (KeyHandle::new(server.handles[0].to_vec()), Challenge::plain());
+    let issuer = IssuerName::parse("payments-tts").unwrap();
+    let asked = server.workers.attest(DEVICE, &issuer, &handle, &challenge.unwrap()).await;
+    let refused = asked.unwrap_err().to_string();
+    assert!(refused.contains("WORKER_BROKEN"), "{refused}");
+    let cut = async || working.is_finished().then_some(());
+    eventually("the worker's wire is cut", cut).await;
 }

@@ -6,7 +6,10 @@ use rcgen::CertificateParams;
 use tempfile::TempDir;
 
 use super::*;
-use crate::dev::pki::{Identity, Pki};
+use crate::{
+    dev::pki::{Identity, Pki},
+    keyset::steward::Serving,
+};
 
 const DAY: i64 = 24 * 3600;
 
@@ -63,6 +66,26 @@ fn what_has_changed_is_taken_once_it_stands_still() {
     watcher.look(clock::wall());
     assert!(!live.now().same_as(&first));
     assert_eq!(live.alarms(), [""; 0]);
+}
+
+#[test]
+fn i4_nobody_is_served_under_a_certificate_that_does_not_hold() {
+    let files = Files::new();
+    let now = clock::wall().0;
+    files.install(&files.dated(now - DAY, now + DAY));
+    let (live, _watcher) = files.watched();
+    let serving = Serving::by(Some(live));
+    let served = |at: i64| serving.at(UnixTime(at));
+    assert!(!served(now), "no listener accepts");
+    serving.set(true);
+    assert!(served(now) && served(now - DAY) && served(now + DAY));
+    assert!(!served(now + DAY + 1) && !served(now - DAY - 1));
+    let plain = Serving::by(None);
+    plain.set(true);
+    assert!(plain.at(UnixTime(now + DAY + 1)), "no certificate is needed");
+    files.install(&files.dated(now + DAY, now + 2 * DAY));
+    let (early, _watcher) = files.watched();
+    assert!(early.alarms()[0].contains("not valid yet"), "{:?}", early.alarms());
 }
 
 #[test]

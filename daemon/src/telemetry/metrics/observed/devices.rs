@@ -47,6 +47,13 @@ impl Collector for Devices {
                 (label(worker), u64::try_from(open).unwrap_or(u64::MAX))
             }),
         )?;
+        let rate = |worker: &Worker| worker.signatures_per_second().unwrap_or_default();
+        gauges(
+            &mut encoder,
+            "device_rate",
+            "Signatures a second that a device gives with all its sessions, measured with those that it gave; 0 before the first one",
+            workers.iter().map(|(worker, _)| (label(worker), rate(worker))),
+        )?;
         counters(
             &mut encoder,
             "worker_starts",

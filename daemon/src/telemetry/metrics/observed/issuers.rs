@@ -1,16 +1,11 @@
-//! Issuers: readiness, keys, what is under way.
+//! Issuers: readiness, and what is under way.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use super::{Labels, gauges};
-use crate::{
-    admission::Admission,
-    keyset::{KeyState, live::LiveIssuer},
-    readiness,
-    workers::Workers,
-};
+use crate::{admission::Admission, keyset::live::LiveIssuer, readiness, workers::Workers};
 
 #[derive(Debug)]
 pub(super) struct Issuers {
@@ -41,12 +36,6 @@ impl Collector for Issuers {
         )?;
         gauges(
             &mut encoder,
-            "keys",
-            "Keys of the issuer by device and state",
-            self.issuers.iter().flat_map(|issuer| keys(issuer)),
-        )?;
-        gauges(
-            &mut encoder,
             "leftovers",
             "Objects that failed attempts at a key may have left in devices: for a person to look at",
             from_keyset(|keyset| keyset.leftovers.len() as u64),
@@ -68,23 +57,4 @@ impl Collector for Issuers {
 
 fn label(issuer: &LiveIssuer) -> Labels {
     vec![("issuer", issuer.config.name().to_string())]
-}
-
-/// Keys by device and state; active keys and standbys also where there are none.
-fn keys(issuer: &LiveIssuer) -> Vec<(Labels, u64)> {
-    let mut keys = BTreeMap::new();
-    for device in &issuer.config.devices {
-        for state in [KeyState::Active, KeyState::PreActive] {
-            keys.insert((device.clone(), state.as_str()), 0);
-        }
-    }
-    for key in issuer.snapshot().iter().flat_map(|snapshot| &snapshot.keyset.keys) {
-        *keys.entry((key.device.clone(), key.state.as_str())).or_default() += 1;
-    }
-    keys.into_iter()
-        .map(|((device, state), count)| {
-            let more = [("device", device), ("state", state.to_owned())];
-            (label(issuer).into_iter().chain(more).collect(), count)
-        })
-        .collect()
 }

@@ -4,6 +4,7 @@ mod build;
 mod certificates;
 mod devices;
 mod issuers;
+mod keys;
 mod process;
 
 use std::{fmt, sync::Arc};
@@ -44,6 +45,7 @@ pub fn register(registry: &mut Registry, config: &Config, parts: Parts) {
     build::register(ours, config);
     let Parts { issuers, workers, admission, certificates, .. } = parts;
     let shared = Arc::clone(&workers);
+    ours.register_collector(Box::new(keys::Keys { issuers: issuers.clone() }));
     ours.register_collector(Box::new(issuers::Issuers { issuers, workers: shared, admission }));
     ours.register_collector(Box::new(devices::Devices { workers }));
     if let Some(certificates) = certificates {

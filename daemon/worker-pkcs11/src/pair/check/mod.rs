@@ -98,6 +98,7 @@ pub(super) fn examine(
         issuer: label.map(|label| label.issuer),
         public: key,
         defects: findings.defects,
+        wrapped: None,
         unproven: findings.unproven,
     }
 }

@@ -1,0 +1,168 @@
+//! What the launcher says of a device, one after the other.
+//!
+//! The launcher tells of a worker's end, and hands over the wire of the next one, when the process is
+//! gone. Its wire may not have been read to the end by then, and what was written there last is why it ended:
+//! so whatever is said next waits until that wire has ended.
+
+use std::{
+    mem,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+/// How long the wire of a process that is gone may take to end. Nothing more is written to it, so that reading the
+/// rest takes no time, unless a process that the vendor library started has the other end too.
+const REST: Duration = Duration::from_millis(100);
+
+/// The order of what the launcher says of one device.
+#[derive(Debug)]
+pub(super) struct Order(Mutex<CancellationToken>);
+
+/// The place of one thing that it said, which is done with when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    before: CancellationToken,
+    done: CancellationToken,
+}
+
+impl Default for Order {
+    fn default() -> Self {
+        let nothing_before = CancellationToken::new();
+        nothing_before.cancel();
+        Self(Mutex::new(nothing_before))
+    }
+}
+
+impl Order {
+    /// The next place.
+    pub(super) fn next(&self) -> Place {
+        let done = CancellationToken::new();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Place { before: mem::replace(&mut *last, done.clone()), done }
+    }
+}
+
+impl Place {
+    /// Waits for what was said before; `overdue` is to end that where it does not end by itself.
+    pub(super) async fn comes(&self, overdue: impl FnOnce()) {
+        if tokio::time::timeout(REST, self.before.cancelled()).await.is_err() {
+            overdue();
+            self.before.cancelled().await;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.done.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write as _,
+        os::{fd::OwnedFd, unix::net::UnixStream},
+        path::Path,
+        sync::Arc,
+    };
+
+    use mintwarden_worker::wire::{Answer, BUILD, FromWorker, LastWords, Refused, WorkerHello};
+    use prost::Message as _;
+
+    use crate::{
+        clock,
+        config::Config,
+        launcher::control::{self, Upward},
+        workers::{Reason, Said, State, Worker, Workers},
+    };
+
+    const CONFIG: &str = r#"
+        state_dir = "/nonexistent"
+        listen = { unix = "api.sock" }
+        [[device]]
+        name = "hsm-a"
+        kind = "pkcs11"
+        model = "softhsm2"
+        token_label = "tts"
+        pin = { file = "pin" }
+        [[issuer]]
+        name = "payments-tts"
+        iss = "https://tts.trust-domain.example"
+        devices = ["hsm-a"]
+        audience = ["trust-domain.example"]
+    "#;
+
+    fn framed(answer: Answer) -> Vec<u8> {
+        let body = FromWorker { id: 0, answer: Some(answer) }.encode_to_vec();
+        let size = u32::try_from(body.len()).expect("small");
+        [&size.to_be_bytes()[..], &body].concat()
+    }
+
+    /// The wire of a worker that has said all this, and is gone unless its end is kept.
+    fn wire(says: &[Answer]) -> (UnixStream, OwnedFd) {
+        let (mut ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        says.iter().cloned().for_each(|answer| ours.write_all(&framed(answer)).expect("it fits"));
+        (ours, theirs.into())
+    }
+
+    fn hello() -> Answer {
+        Answer::Hello(WorkerHello { build: BUILD.into(), ..WorkerHello::default() })
+    }
+
+    fn words(reason: &str) -> Answer {
+        let why = Refused { reason: reason.into(), detail: String::new() };
+        Answer::LastWords(LastWords { why, parked: false })
+    }
+
+    fn ended() -> Said {
+        Said::Ended(Reason::new("WORKER_FAILED", "its worker ended"), clock::monotonic())
+    }
+
+    /// A device's worker, and the launcher's end of what it is told.
+    fn worker() -> (Arc<Worker>, OwnedFd) {
+        let config = Config::parse(CONFIG, Path::new("/nonexistent/mintwarden.toml"));
+        let (launcher, server) = control::pair().expect("a pair of sockets");
+        let devices = config.expect("a good configuration").devices;
+        let workers = Workers::new(&devices, &Upward::new(server));
+        (Arc::clone(workers.get("hsm-a").expect("configured")), launcher)
+    }
+
+    async fn until_ready(worker: &Worker, start: u64) {
+        let ready = || worker.starts() == start && matches!(worker.state(), State::Ready(_));
+        while !ready() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn why_a_worker_ended_is_known_also_when_the_next_one_is_there_already() {
+        let (worker, _launcher) = worker();
+        // All of it is there before anything of it is read.
+        let (gone, first) = wire(&[hello(), words("DEVICE_FAILED")]);
+        drop(gone);
+        let (_lives, second) = wire(&[hello()]);
+        worker.attach(1, first).expect("a socket");
+        worker.said(ended());
+        worker.attach(2, second).expect("a socket");
+        until_ready(&worker, 2).await;
+        assert_eq!(worker.fault().expect("recorded").reason.reason, "DEVICE_FAILED");
+        let faults = worker.faults();
+        assert_eq!((faults["DEVICE_FAILED"], faults["WORKER_FAILED"]), (1, 0), "{faults:?}");
+    }
+
+    #[tokio::test]
+    async fn a_wire_that_somebody_else_holds_open_gives_way_to_the_next() {
+        let (worker, _launcher) = worker();
+        let (_held, first) = wire(&[hello()]);
+        worker.attach(1, first).expect("a socket");
+        until_ready(&worker, 1).await;
+        let (_lives, second) = wire(&[hello()]);
+        worker.said(ended());
+        worker.attach(2, second).expect("a socket");
+        until_ready(&worker, 2).await;
+        assert_eq!(worker.fault().expect("recorded").reason.reason, "WORKER_FAILED");
+    }
+}
