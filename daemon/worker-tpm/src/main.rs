@@ -1,7 +1,5 @@
 //! `mintwarden-tpm`: the worker for TPM 2.0. Started by the launcher.
 
-use std::process::ExitCode;
-
 use clap::Parser;
 use mintwarden_tpm::TpmDevice;
 use mintwarden_worker::serve;
@@ -12,7 +10,7 @@ use mintwarden_worker::serve;
 #[command(name = "mintwarden-tpm", version)]
 struct Arguments {}
 
-fn main() -> ExitCode {
+fn main() -> ! {
     let Arguments {} = Arguments::parse();
     serve::run(|setup, seen| Ok(Box::new(TpmDevice::open(setup, seen)?)))
 }

@@ -70,6 +70,9 @@ pub enum Action {
     Block,
     /// The process ends.
     Crash(Crash),
+    /// The call is made, and from there on the process crashes (SIGSEGV) when it ends by exit(3), or
+    /// unloads the module: as with a library that cleans up under its own threads.
+    CrashAtExit,
     /// All sessions of the process are closed, before the call.
     LoseSessions,
     /// The login is lost (`C_Logout`), before the call.

@@ -1,6 +1,6 @@
 //! How a worker ends: a typed exit status that the launcher acts on.
 
-use std::{fs::File, process::ExitCode, thread, time::Duration};
+use std::{fs::File, thread, time::Duration};
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -58,10 +58,6 @@ impl WorkerExit {
     /// Exit status of a worker whose device or wire failed (`EX_UNAVAILABLE`).
     pub const FAILED: u8 = 69;
 
-    pub(super) fn code(&self) -> ExitCode {
-        self.status().into()
-    }
-
     fn status(&self) -> u8 {
         match self {
             Self::WireClosed => 0,
@@ -105,9 +101,16 @@ pub(super) fn on_panic() {
     }));
 }
 
-/// Ends the process by SIGKILL if it still runs after [`CLOSING_LIMIT`]: no exit handler of a vendor
-/// library may keep it alive.
-pub(super) fn within_limit() {
+/// Ends the process with the typed status of `exit`, and without the exit handlers of exit(3): those
+/// of a vendor library would run while other threads are inside it, and a crash or a hang in one would
+/// take the status from the launcher.
+#[expect(clippy::disallowed_methods, reason = "the worker is done")]
+pub(super) fn leave(exit: &WorkerExit) -> ! {
+    signal_hook::low_level::exit(exit.status().into())
+}
+
+/// Ends the process by SIGKILL if it still runs after [`CLOSING_LIMIT`]: nobody may read the wire.
+fn within_limit() {
     let spawned = thread::Builder::new().name("closing".into()).spawn(|| {
         thread::sleep(CLOSING_LIMIT);
         kill_self();
@@ -129,11 +132,7 @@ pub(super) fn restart(error: &DeviceError, replies: &Replies) -> ! {
     tracing::error!(cause = %error.cause, detail = error.detail, "worker ends: the device needs a fresh process");
     within_limit();
     replies.last_words(error);
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the typed exit status that the launcher acts on"
-    )]
-    std::process::exit(WorkerExit::Device(error.clone()).status().into());
+    leave(&WorkerExit::Device(error.clone()));
 }
 
 /// Ends the process by SIGKILL when a call of the vendor library runs longer than `limit`.

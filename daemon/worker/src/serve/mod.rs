@@ -22,7 +22,6 @@ mod signer;
 use std::{
     fs::File,
     os::fd::AsFd as _,
-    process::ExitCode,
     sync::{Arc, Mutex, atomic::AtomicU32, mpsc},
     thread,
 };
@@ -50,13 +49,14 @@ pub use exit::WorkerExit;
 const MAX_ASKS: usize = 16;
 
 /// The main function of every worker: takes the wire from standard input, reads its [`Setup`],
-/// opens the device with `open` and serves until the wire ends.
+/// opens the device with `open` and serves until the wire ends; then
+/// ends the process, with a status that the launcher acts on.
 ///
 /// `open` logs in at most once, through [`login::Ledger`](crate::login::Ledger), and notes what it finds
 /// on the way, for the doctor.
 pub fn run(
     open: impl FnOnce(&Setup, &mut Vec<Finding>) -> Result<Box<dyn Device>, DeviceError>,
-) -> ExitCode {
+) -> ! {
     init_log();
     exit::on_panic();
     let outcome = harden::protect()
@@ -68,7 +68,7 @@ pub fn run(
         Err(exit) => exit,
     };
     exit.log();
-    exit.code()
+    exit::leave(&exit)
 }
 
 fn init_log() {
@@ -152,7 +152,6 @@ fn serve(
             seen.push(Finding::of_error(&error));
             let findings = examine::encode(seen, &name);
             replies.send(0, Answer::Hello(WorkerHello { findings, ..unusable(&error) }));
-            exit::within_limit();
             return Err(WorkerExit::Device(error));
         }
     };

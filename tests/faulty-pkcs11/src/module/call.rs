@@ -76,6 +76,7 @@ impl Engine {
             Action::TokenAbsent => return token::absent(function),
             Action::Block => self.wait_while_in_force(effect),
             Action::Crash(how) => crash(how),
+            Action::CrashAtExit => crash_at_exit(),
             Action::LoseSessions => self.close_all_sessions(),
             Action::LoseLogin => token::log_out(self),
             Action::LoseHandles => self.handles.lose(),
@@ -98,6 +99,17 @@ fn crash(how: Crash) -> ! {
         let _sent = kill_process(getpid(), signal);
         thread::yield_now();
     }
+}
+
+/// Makes exit(3) crash.
+fn crash_at_exit() {
+    extern "C" fn handler() {
+        crash(Crash::Segfault);
+    }
+    // SAFETY: the handler is a function of this module, which has no state that could be gone by then.
+    #[expect(unsafe_code, reason = "atexit(3)")]
+    let registered = unsafe { libc::atexit(handler) };
+    assert_eq!(registered, 0, "no room for an exit handler");
 }
 
 /// Sleeps as exactly as the system can.

@@ -6,7 +6,7 @@ use mintwarden_client::api::DeviceState;
 use mintwarden_proto::v1::{SignRequest, signing_service_client::SigningServiceClient};
 use mintwarden_tests::{
     ISSUER, claims, eventually,
-    faulty::{Crash, Function, on},
+    faulty::{Action, Ckr, Crash, Function, on},
     refusal::Refusal,
 };
 use tonic::Code;
@@ -65,6 +65,33 @@ async fn i10_a_crash_right_after_a_login_that_succeeded_parks() {
     ladder.appliance.kill_worker().await;
     let device = ladder.until(DeviceState::Parked).await;
     assert_eq!((&*device.reason, ladder.logins()), ("LOGIN_PENDING", 2));
+}
+
+/// A library cleans up at exit(3) while its threads are at work: what the worker ended for is heard all the same.
+#[tokio::test]
+async fn a_crash_in_an_exit_handler_hides_no_reason() {
+    let ladder = Ladder::new().await;
+    ladder.add(on(Function::C_Sign).once().does(Action::CrashAtExit));
+    ladder.add(on(Function::C_Sign).once().fails(Ckr::CKR_HOST_MEMORY));
+    if let Err(error) = ladder.sign(1).await {
+        assert!(error.is_retryable(), "{error}");
+    }
+    ladder.is_left_alone_for("2s").await;
+    ladder.ready().await;
+    ladder.all_sign().await;
+}
+
+#[tokio::test]
+async fn i10_a_crash_in_an_exit_handler_does_not_hide_that_a_worker_parks() {
+    let ladder = Ladder::new().await;
+    ladder.add(on(Function::C_Login).once().does(Action::CrashAtExit));
+    ladder.add(on(Function::C_Login).once().fails(Ckr::CKR_PIN_INCORRECT));
+    ladder.appliance.kill_worker().await;
+    let device = ladder.until(DeviceState::Parked).await;
+    assert_eq!((&*device.reason, ladder.logins()), ("LOGIN_FAILED", 2));
+    let parks = async || ladder.appliance.log().contains(r#""message":"parked""#).then_some(());
+    eventually("the launcher hears that it parks", parks).await;
+    assert_eq!(ladder.device().await.starts, 2, "and did not start another");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use mintwarden_client::{
     api::{DeviceState, DeviceStatus},
 };
 use mintwarden_tests::{
-    Appliance, Builder, DEVICE, ISSUER, Verifier, claims,
+    Appliance, Builder, DEVICE, ISSUER, Verifier, claims, eventually,
     faulty::{Applied, Faulty, Function, Rule},
 };
 use tokio::task::JoinSet;
@@ -121,6 +121,14 @@ impl Ladder {
 
     pub(super) async fn ready(&self) -> DeviceStatus {
         self.until(DeviceState::Ready).await
+    }
+
+    /// The worker said that the device has no room, and is not started again at once, which might make it
+    /// worse: the launcher says how long it waits.
+    pub(super) async fn is_left_alone_for(&self, wait: &str) {
+        let said = format!(r#""status":"exit status: 75","wait":"{wait}""#);
+        let waits = async || self.appliance.log().contains(&said).then_some(());
+        eventually("a long back-off", waits).await;
     }
 
     pub(super) async fn until(&self, state: DeviceState) -> DeviceStatus {

@@ -39,15 +39,6 @@ async fn a_dead_workers_sessions_are_waited_for_and_callers_told_for_how_long() 
     ladder.all_sign().await;
 }
 
-impl Ladder {
-    /// It is not asked again at once, which might make it worse: the launcher says how long it waits.
-    async fn is_left_alone_for(&self, wait: &str) {
-        let said = format!(r#""status":"exit status: 75","wait":"{wait}""#);
-        let waits = async || self.appliance.log().contains(&said).then_some(());
-        eventually("a long back-off", waits).await;
-    }
-}
-
 #[tokio::test]
 async fn no_memory_for_a_session_is_waited_for() {
     let ladder = Ladder::new().await;
