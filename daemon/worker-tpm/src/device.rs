@@ -1,11 +1,12 @@
 //! A TPM as a [`Device`].
 
 mod bound;
+mod generate;
+mod look;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use mintwarden_attestation::{Challenge, Residence, TpmEvidence};
@@ -17,19 +18,17 @@ use mintwarden_worker::{
         Support,
     },
     finding::Finding,
-    jws::SigningInput,
     label::Label,
     login::Ledger,
     setup::Setup,
-    watch,
 };
 
 use crate::{
     attest,
-    connection::{Connection, Proof, is_foreign},
+    connection::{Connection, Proof},
     destroyed::Destroyed,
     examine::{self, State},
-    fault::{describe, fault},
+    fault::fault,
     kept::Kept,
     parent::Parent,
     pcr::{Pcrs, Way},
@@ -37,16 +36,8 @@ use crate::{
     secret::DeviceSecret,
     session::SigningSession,
     support::Supported,
-    template,
     wrapped::TpmKey,
 };
-
-/// What making an RSA key may take beyond the bound on other calls. The server waits two minutes.
-const RSA_PATIENCE: Duration = Duration::from_secs(90);
-
-/// What a new key signs to show that it works (FIPS 140-3 implementation guidance 10.3.A, pairwise
-/// consistency). It has no dot, so that it is the signing input of no JWS.
-const CONSISTENCY: &[u8] = b"mintwarden pairwise consistency test";
 
 /// A TPM that this process uses.
 #[derive(Debug)]
@@ -328,160 +319,6 @@ impl Tpm {
         }
     }
 
-    fn generate(
-        &mut self,
-        label: Label,
-        spec: KeySpec,
-        id: &KeyHandle,
-    ) -> Result<DeviceKey, DeviceError> {
-        self.supported.support(spec)?;
-        if self.keys.contains_key(id) || self.destroyed.contains(id) {
-            let detail = format!("handle {id:?} is in use; a key is never replaced");
-            return Err(DeviceError::new(Cause::KeyUnusable, Remedy::Refuse, detail));
-        }
-        let auth = self.secret.authorisation(id, &label);
-        let doing = "making a key";
-        let policy = self.policy_for_new_key()?;
-        let template = template::key(spec, None, policy.as_ref());
-        let template = template.map_err(|error| fault(doing, &error))?;
-        let patience = if spec.rsa_bits().is_some() { RSA_PATIENCE } else { Duration::ZERO };
-        let made = self.using(|connection| {
-            let created =
-                watch::call_with_patience(patience, || connection.create(&template, &auth));
-            let created = created.map_err(|error| fault(doing, &error))?;
-            let (public, private) = (created.out_public, created.out_private);
-            TpmKey::new(label, connection.parent_name(), &public, private, policy)
-        })?;
-        let kept = KeptKey { handle: id.clone(), wrapped: made.encode()? };
-        self.keys.insert(id.clone(), kept.clone());
-        // One that was not tried to the end is not adopted by a later look.
-        if let Err(error) = self.consistent(id, &made, spec).and_then(|()| self.kept.add(&kept)) {
-            self.keys.remove(id);
-            return Err(error);
-        }
-        self.find(id)?.map(|(key, _)| key).ok_or_else(|| {
-            let detail = format!("key {id:?} was made, but is not to be found");
-            DeviceError::new(Cause::KeyAbsent, Remedy::Refuse, detail)
-        })
-    }
-
-    /// Has a new key sign once. Some TPMs salt PSS with more bytes than the hash has, which JWS does not
-    /// allow (RFC 7518 section 3.5), and which nothing but a signature tells.
-    fn consistent(
-        &mut self,
-        id: &KeyHandle,
-        made: &TpmKey,
-        spec: KeySpec,
-    ) -> Result<(), DeviceError> {
-        let algorithm = spec.algorithm();
-        let digest = SigningInput::new(CONSISTENCY).digest(algorithm);
-        let digest = digest.expect("a TPM makes no keys that sign messages");
-        let signature = self.sign(id, algorithm, digest.as_ref())?;
-        if made.jwk.verifies(CONSISTENCY, &signature) {
-            return Ok(());
-        }
-        let why = match algorithm {
-            Algorithm::PS256 => {
-                "its PSS salt is not as long as the hash (RFC 7518 section 3.5): use RS256 or ES256"
-            }
-            _ => "a new key's signature did not verify",
-        };
-        self.supported.lacks(spec, why);
-        let detail = format!("{spec}: {why}");
-        Err(DeviceError::new(Cause::MechanismMissing, Remedy::Refuse, detail))
-    }
-
-    /// A key as the TPM shows it: with what is wrong with it, and what became of its authorisation value.
-    fn find(
-        &mut self,
-        handle: &KeyHandle,
-    ) -> Result<Option<(DeviceKey, Option<Proof>)>, DeviceError> {
-        let mut shown = DeviceKey {
-            handle: handle.clone(),
-            issuer: None,
-            public: None,
-            defects: vec![],
-            wrapped: self.keys.get(handle).map(|kept| kept.wrapped.clone()),
-            unproven: vec![],
-        };
-        let key = match self.key(handle) {
-            Ok(None) => return Ok(None),
-            Ok(Some(key)) => key,
-            Err(problem) => {
-                shown
-                    .defects
-                    .push(format!("what the keyset keeps of it cannot be read: {problem}"));
-                return Ok(Some((shown, None)));
-            }
-        };
-        shown.issuer = Some(key.label.issuer.clone());
-        shown.public = Some(key.jwk.clone());
-        let proof = match self.look(handle, &key)? {
-            Look::Good => Some(Proof::Right),
-            Look::Refused => {
-                shown.defects.push(format!(
-                    "it does not take the authorisation value of {}: it was made for another issuer or \
-                     algorithm, or with another device secret (I3)",
-                    key.label
-                ));
-                Some(Proof::Refused)
-            }
-            Look::OtherState(why) => {
-                shown.defects.push(why);
-                Some(Proof::Right)
-            }
-            Look::Defect(defect) => {
-                shown.defects.push(defect);
-                None
-            }
-        };
-        Ok(Some((shown, proof)))
-    }
-
-    fn look(&mut self, handle: &KeyHandle, key: &TpmKey) -> Result<Look, DeviceError> {
-        let auth = self.secret.authorisation(handle, &key.label);
-        let was_proven = self.proven.contains(handle);
-        let looked = self.using(|connection| {
-            let loaded = match connection.load(handle, key, &auth) {
-                Ok(loaded) => loaded,
-                Err(error) if is_foreign(&error) => {
-                    return Ok(Look::Defect(why_foreign(key, connection, &describe(&error))));
-                }
-                Err(error) => return Err(fault("loading a key", &error)),
-            };
-            let public = connection.read_public(loaded);
-            let public = public.map_err(|error| fault("reading a key's public area", &error))?;
-            if !key.areas().is_ok_and(|(_, expected)| expected == public) {
-                return Ok(Look::Defect(
-                    "its public area in the TPM is not the one of an issuer's key (I1)".to_owned(),
-                ));
-            }
-            if was_proven {
-                return Ok(Look::Good);
-            }
-            let proof = match key.policy {
-                Some(_) => connection.prove_bound(loaded),
-                None => connection.prove(handle, loaded),
-            };
-            let proof = proof.map_err(|error| fault("proving a key's authorisation", &error))?;
-            Ok(match proof {
-                Proof::Right => Look::Good,
-                Proof::Refused => {
-                    connection.unload(handle)?;
-                    Look::Refused
-                }
-            })
-        })?;
-        if !matches!(looked, Look::Good) {
-            return Ok(looked);
-        }
-        self.proven.insert(handle.clone());
-        match &key.policy {
-            Some(policy) => Ok(self.way(handle, policy)?.err().map_or(looked, Look::OtherState)),
-            None => Ok(looked),
-        }
-    }
-
     fn destroy(&mut self, issuer: &IssuerName, id: &KeyHandle) -> Result<bool, DeviceError> {
         let was_there = match self.key(id) {
             Ok(None) => false,
@@ -503,25 +340,5 @@ impl Tpm {
             connection.unload(id)?;
         }
         Ok(was_there)
-    }
-}
-
-/// What a look at a key has shown.
-enum Look {
-    Good,
-    Refused,
-    /// It takes its authorisation value, but the machine is in another state than it is bound to.
-    OtherState(String),
-    Defect(String),
-}
-
-fn why_foreign(key: &TpmKey, connection: &Connection, said: &str) -> String {
-    if key.parent == connection.parent_name() {
-        format!("the TPM does not load it, though its storage key is the same: {said}")
-    } else {
-        format!(
-            "the TPM does not load it: it was made in another TPM, under another `parent`, or before the \
-             TPM was cleared: {said}"
-        )
     }
 }
