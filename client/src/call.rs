@@ -220,15 +220,16 @@ impl Caller {
 
     /// An endpoint for the next attempt, as soon as there is one.
     async fn endpoint(&self, call: &Call<'_>, progress: &mut Progress) -> Result<Lease, Error> {
+        // That nothing could be reached says more than that the time is over.
+        let mut unreached = None;
         loop {
             let changed = self.pool.change();
             let now = clock::now();
             let late = now >= call.deadline;
             let route = self.route(call);
             let until = match self.pool.choose(route, progress.failed_at, now, progress.since) {
-                // That nothing could be reached says more than that the time is over.
                 Choice::None(outage) if late => return Err(outage.error),
-                _ if late => return Err(Error::DeadlineExceeded),
+                _ if late => return Err(unreached.unwrap_or(Error::DeadlineExceeded)),
                 Choice::Use(lease) => {
                     self.tell_fail_over(call, progress.failed_at, &lease);
                     return Ok(lease);
@@ -244,6 +245,7 @@ impl Caller {
                     if hopeless || late || !self.may_try(progress.attempts) {
                         return Err(outage.error);
                     }
+                    unreached = Some(outage.error);
                     Some(outage.until)
                 }
             };

@@ -61,13 +61,28 @@ impl Token {
         &self.soft_hsm
     }
 
-    /// Adds a PKCS#11 token with this label and the same PIN; its serial number.
+    /// Adds a PKCS#11 token with this label and the same PIN; its serial number. As one that is plugged in, it
+    /// is there as a whole at once: SoftHSM answers `CKR_USER_PIN_NOT_INITIALIZED` to a process that loaded one
+    /// whose user PIN was set a moment later, and that parks (I10).
     ///
     /// # Panics
     /// If it cannot be made.
     pub fn add(&self, label: &str) -> String {
+        let apart = self.directory.join("apart");
+        let (here, there) = (self.directory.join("tokens"), apart.join("tokens"));
+        fs::create_dir_all(&there).expect("a directory for it");
+        let conf = fs::read_to_string(&self.soft_hsm.conf).expect("SoftHSM's configuration");
+        let [from, to] = [&here, &there].map(|path| path.display().to_string());
+        let maker = SoftHsm { conf: apart.join("softhsm2.conf"), ..self.soft_hsm.clone() };
+        fs::write(&maker.conf, conf.replace(&from, &to)).expect("SoftHSM's configuration");
         let worker = programs::path(programs::WORKER);
-        self.soft_hsm.add_token(label, &worker).expect("one more PKCS#11 token")
+        let serial = maker.add_token(label, &worker).expect("one more PKCS#11 token");
+        for token in fs::read_dir(there).expect("it was made above") {
+            let token = token.expect("the PKCS#11 token");
+            fs::rename(token.path(), here.join(token.file_name())).expect("it is plugged in");
+        }
+        fs::remove_dir_all(apart).expect("nothing is left");
+        serial
     }
 
     /// Adds another PKCS#11 token with the same label: by SoftHSM's own tool, because the worker's

@@ -258,7 +258,7 @@ impl<S: Store, K: KeyOps + 'static> Work<S, K> {
                 None => self.waiting.push(waiting),
             }
         }
-        if !self.waiting.iter().any(|waiting| is_first(&waiting.act))
+        while !self.waiting.iter().any(|waiting| is_first(&waiting.act))
             && let Some(order) = self.deferred.pop_front()
         {
             self.order(order).await;

@@ -227,6 +227,8 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let connection = settings.builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
+        // A request that has come is seen before anything is held against its peer.
+        biased;
         ended = connection.as_mut() => ended.map_err(io::Error::other),
         () = drain.stop.cancelled() => {
             connection.as_mut().graceful_shutdown();

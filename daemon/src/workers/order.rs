@@ -154,6 +154,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_said_last_is_heard_though_the_wire_is_cut_before_it_is_read() {
+        for _ in 0..32 {
+            let (worker, _launcher) = worker();
+            let (gone, wire) = wire(&[hello(), words("DEVICE_FAILED")]);
+            drop(gone);
+            worker.attach(1, wire).expect("a socket");
+            while worker.starts() == 0 {
+                tokio::task::yield_now().await;
+            }
+            worker.state.cut("its worker is gone");
+            worker.said(ended());
+            while worker.fault().is_none() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(worker.fault().expect("recorded").reason.reason, "DEVICE_FAILED");
+        }
+    }
+
+    #[tokio::test]
     async fn a_wire_that_somebody_else_holds_open_gives_way_to_the_next() {
         let (worker, _launcher) = worker();
         let (_held, first) = wire(&[hello()]);

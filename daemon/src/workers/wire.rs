@@ -207,6 +207,8 @@ pub(super) async fn serve(
     let _sent = wire.frames.send(encode(&hello));
     let writer = tokio::spawn(write_all(write, outgoing));
     let (end, ended) = tokio::select! {
+        // What was written before the cut is read before it: the last words are why a worker ended.
+        biased;
         ended = read_all(read, &wire, device, state) => (End::Ordinary, ended),
         silent = pulse::watch_over(&wire, patience) => {
             state.failed(&wire, "WORKER_SILENT", silent.into());

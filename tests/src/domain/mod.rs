@@ -249,7 +249,7 @@ fn tts(reach: &Reach, idp: &Idp, pki: &Pki, directory: &Path) -> Table {
         listen = "127.0.0.1:0"
         rules = "rules.toml"
         max_lifetime = "2m"
-        sign_timeout = "2s"
+        sign_timeout = "30s"
         max_replacements = 2
         [appliance]
         algorithms = ["ES256"]

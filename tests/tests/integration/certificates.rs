@@ -16,6 +16,7 @@ use mintwarden_tests::{
 use rustls::pki_types::ServerName;
 use tokio::{io::AsyncReadExt as _, net::TcpStream, task::JoinSet};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use toml::toml;
 
 /// Puts a file in the place of another, at once.
 fn replace(by: &Path, file: &Path) {
@@ -125,7 +126,9 @@ async fn half_written_files_keep_the_old_ones_in_use_and_are_an_alarm() {
 
 #[tokio::test]
 async fn i2_connections_end_with_the_authority_that_vouched_for_them() {
-    let appliance = Appliance::softhsm().start_initialised().await;
+    // One says nothing from the start on, and is not to be ended for that.
+    let appliance =
+        Appliance::softhsm().with_limits(toml! { handshake = "1m" }).start_initialised().await;
     let old = appliance.channel(Some(appliance.tts()));
     let sign = async |channel| {
         use mintwarden_proto::v1::{SignRequest, signing_service_client::SigningServiceClient};

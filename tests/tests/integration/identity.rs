@@ -143,10 +143,13 @@ async fn the_unix_socket_opens_nothing_to_a_user_without_a_grant() {
 #[tokio::test]
 async fn a_connection_ends_with_its_certificate_and_none_is_resumed() {
     let appliance = Appliance::softhsm().start_initialised().await;
-    let identity = appliance.pki().ending("tts", Duration::from_secs(3));
     // One channel all the time: it connects again when it has to, and would resume its TLS session.
-    let channel = appliance.channel(Some(&identity));
-    sign(channel.clone(), ISSUER).await.unwrap();
+    let (identity, channel) = eventually("a certificate is used before it ends", async || {
+        let identity = appliance.pki().ending("tts", Duration::from_secs(3));
+        let channel = appliance.channel(Some(&identity));
+        sign(channel.clone(), ISSUER).await.ok().map(|_| (identity, channel))
+    })
+    .await;
     eventually("the certificate's end is noticed", async || {
         sign(channel.clone(), ISSUER).await.err()
     })

@@ -125,7 +125,8 @@ async fn i1_a_usable_device_without_the_key_is_not_ready() {
     appliance.until_device(DEVICE, DeviceState::Ready).await;
     until_unready(&appliance, "KEY_UNAVAILABLE (hsm-a KEY_ABSENT)").await;
     until_status(&appliance, "KEY_UNAVAILABLE").await;
-    let error = appliance.client().issuer(ISSUER).sign(claims::trade(1)).await.unwrap_err();
+    let once = appliance.builder(appliance.tts()).max_attempts(1).build().unwrap();
+    let error = once.issuer(ISSUER).sign(claims::trade(1)).await.unwrap_err();
     assert_eq!(error.reason(), "DEVICE_UNAVAILABLE", "{error}");
 
     // It is noticed that they are back, without anybody asking for a signature.
@@ -153,8 +154,7 @@ async fn an_issuer_with_a_second_device_stays_ready() {
 
 #[tokio::test]
 async fn bad_requests_to_the_ops_port_are_refused_and_it_goes_on() {
-    let limits = toml! { handshake = "300ms" };
-    let appliance = Appliance::softhsm().with_limits(limits).start().await;
+    let appliance = Appliance::softhsm().start().await;
     let http = appliance.https();
     for method in [Method::POST, Method::DELETE, Method::TRACE, Method::CONNECT] {
         let answer = http.request(method.clone(), appliance.ops_url("/readyz")).send().await;
@@ -172,6 +172,8 @@ async fn bad_requests_to_the_ops_port_are_refused_and_it_goes_on() {
     assert_eq!(head.status(), StatusCode::SERVICE_UNAVAILABLE);
 
     // Bytes that are no request, and a peer that never ends its own.
+    let limits = toml! { handshake = "300ms" };
+    let appliance = Appliance::softhsm().with_limits(limits).start().await;
     let address = appliance.ops_url("").trim_start_matches("http://").to_owned();
     for bytes in [&b"\0\x01\x02garbage\r\n\r\n"[..], b"GET /healthz HTTP/1.1\r\nx: "] {
         let mut stream = TcpStream::connect(&address).await.unwrap();
@@ -181,5 +183,10 @@ async fn bad_requests_to_the_ops_port_are_refused_and_it_goes_on() {
         let _reset_or_closed = ended.await.expect("it is put out");
         assert!(!said.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&said));
     }
-    assert_eq!(http.get(appliance.ops_url("/healthz")).send().await.unwrap().status(), 200);
+    // On a slow machine an honest peer may be late too.
+    eventually("it goes on", async || {
+        let answer = appliance.https().get(appliance.ops_url("/healthz")).send().await;
+        answer.ok().filter(|answer| answer.status() == StatusCode::OK)
+    })
+    .await;
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mintwarden_client::api::RevokeFallback;
+use mintwarden_client::api::{KeyState, RevokeFallback};
 use mintwarden_proto::v1::{
     GetJwksRequest, WatchJwksRequest, jwks_service_client::JwksServiceClient,
 };
@@ -17,7 +17,7 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
-use crate::custodian::{active, after, keyset, mature, quick, standby};
+use crate::custodian::{active, after, becomes, keyset, mature, quick, standby};
 
 #[tokio::test]
 async fn health_is_served_and_fails_before_connections_end() {
@@ -99,7 +99,8 @@ async fn whoever_watches_the_jwks_is_told_of_each_change() {
     let (old, next) = (active(&keyset(&appliance).await), mature(&appliance).await);
     until("at once", [&old, &next].map(Clone::clone).into()).await;
 
-    let done = after(appliance.custodian().rotate(ISSUER, None, "").await);
+    after(appliance.custodian().rotate(ISSUER, None, "").await);
+    let done = becomes(&appliance, &next, KeyState::Active).await;
     let third = standby(&done).kid.clone();
     until("after a rotation", [&old, &next, &third].map(Clone::clone).into()).await;
     let custodian = appliance.custodian();

@@ -43,7 +43,7 @@ impl PeerTrust {
                 return end;
             }
             let left = self.until.map_or(CHECK_EVERY, |until| {
-                u64::try_from(until.0 - now.0).unwrap_or(0).clamp(1, CHECK_EVERY)
+                u64::try_from(until.0 - now.0).unwrap_or(0).saturating_add(1).min(CHECK_EVERY)
             });
             let changed = async {
                 if self.certificates.changed().await.is_err() {
@@ -58,7 +58,9 @@ impl PeerTrust {
     }
 
     fn check(&mut self, now: UnixTime) -> Result<(), End> {
-        if self.until.is_some_and(|until| until <= now) {
+        // Its last second included, as at the handshake (RFC 5280 section 4.1.2.5): whoever is put out is not let
+        // in again.
+        if self.until.is_some_and(|until| until < now) {
             return Err(End::CertificateExpired);
         }
         let Some((leaf, intermediates)) = self.chain.split_first() else {

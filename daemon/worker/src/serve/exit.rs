@@ -19,7 +19,7 @@ use crate::{
 /// How long a vendor library may take to close its sessions once the wire is gone.
 const CLOSING_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long a worker that hangs tries to say so.
+/// How long a worker that hangs waits for its turn to say so.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(200);
 
 /// Why a worker ended.
@@ -146,12 +146,9 @@ pub(super) fn with_a_hung_call(limit: Duration, replies: Replies) {
         let error = DeviceError::of(Cause::CallTimeout, detail);
         tracing::error!(cause = %error.cause, detail = error.detail, "worker ends: it hangs");
         // The words may not be heard: the thread that hangs may hold the wire, or nobody reads it.
-        let words = thread::Builder::new().spawn(move || replies.last_words(&error));
-        if let Ok(words) = words {
-            let until = clock::monotonic() + LAST_WORDS_LIMIT;
-            while !words.is_finished() && clock::monotonic() < until {
-                thread::sleep(Duration::from_millis(1));
-            }
+        let until = clock::monotonic() + LAST_WORDS_LIMIT;
+        while !replies.last_words_if_free(&error) && clock::monotonic() < until {
+            thread::sleep(Duration::from_millis(1));
         }
         kill_self();
     };

@@ -22,11 +22,12 @@ mod signer;
 use std::{
     fs::File,
     os::fd::AsFd as _,
-    sync::{Arc, Mutex, atomic::AtomicU32, mpsc},
+    sync::{Arc, Mutex, TryLockError, atomic::AtomicU32, mpsc},
     thread,
 };
 
 use prost::Message as _;
+use rustix::net::SendFlags;
 
 use crate::{
     device::{Device, DeviceError, Remedy},
@@ -96,8 +97,24 @@ impl Replies {
 
     /// Says why the worker ends.
     fn last_words(&self, error: &DeviceError) {
-        let why = Refused { reason: error.cause.as_str().into(), detail: error.detail.clone() };
-        self.send(0, Answer::LastWords(LastWords { why, parked: error.remedy == Remedy::Park }));
+        self.send(0, last_words(error));
+    }
+
+    /// Says why the worker ends, as far as that can be said without waiting; whether nobody else held the wire.
+    fn last_words_if_free(&self, error: &DeviceError) -> bool {
+        let wire = match self.0.try_lock() {
+            Ok(wire) => wire,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        let body = FromWorker { id: 0, answer: Some(last_words(error)) }.encode_to_vec();
+        let mut frame = Vec::new();
+        let sent = write_frame(&mut frame, &body).is_ok()
+            && rustix::net::send(&*wire, &frame, SendFlags::DONTWAIT).is_ok();
+        if !sent {
+            tracing::warn!("the last words could not be sent");
+        }
+        true
     }
 
     fn refuse(&self, id: u64, reason: &str, detail: impl Into<String>) {
@@ -106,6 +123,11 @@ impl Replies {
             Answer::Refused(Refused { reason: reason.to_owned(), detail: detail.into() }),
         );
     }
+}
+
+fn last_words(error: &DeviceError) -> Answer {
+    let why = Refused { reason: error.cause.as_str().into(), detail: error.detail.clone() };
+    Answer::LastWords(LastWords { why, parked: error.remedy == Remedy::Park })
 }
 
 enum Never {}

@@ -10,7 +10,7 @@ use mintwarden_tests::{Appliance, Builder, ISSUER, eventually, pki::spiffe};
 use serde_json::Value;
 use toml::{Table, toml};
 
-use super::{active, after, in_state, keyset, mature, of, quick, slow, standby};
+use super::{active, after, becomes, in_state, keyset, mature, of, quick, slow, standby};
 
 /// With Ada, who has a second identity, Bob, who has two as well, and an auditor.
 pub(crate) fn persons(builder: Builder, approvals: Table) -> Builder {
@@ -116,6 +116,7 @@ async fn two_persons_revoke_a_key_and_the_record_tells_of_it() {
     let unknown = by(&appliance, "custodian/bob").approve(ISSUER, &"0".repeat(32), "").await;
     assert_eq!(unknown.unwrap_err().reason(), "UNKNOWN_PROPOSAL");
 
+    becomes(&appliance, &kid, KeyState::Destroyed).await;
     let record = record(&by(&appliance, "auditor")).await;
     let told = [
         "started", "acted", "proposed", "refused", "refused", "refused", "approved", "acted",

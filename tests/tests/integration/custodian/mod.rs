@@ -49,6 +49,16 @@ pub(crate) fn in_state(keyset: &Keyset, state: KeyState) -> Vec<&Key> {
     keyset.keys.iter().filter(|key| key.state() == state).collect()
 }
 
+/// Waits until a key is in this state; all keys then. An act is answered when it is in force, or after two
+/// seconds: what devices have to do for it may take longer.
+pub(crate) async fn becomes(appliance: &Appliance, kid: &str, state: KeyState) -> Keyset {
+    eventually(&format!("{kid} is {state:?}"), async || {
+        let keyset = keyset(appliance).await;
+        (of(&keyset, kid).state() == state).then_some(keyset)
+    })
+    .await
+}
+
 /// The one key that signs in the first device.
 pub(crate) fn active(keyset: &Keyset) -> String {
     let [key] = in_state(keyset, KeyState::Active)[..] else { panic!("{keyset:?}") };

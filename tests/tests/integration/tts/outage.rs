@@ -35,6 +35,7 @@ async fn an_appliance_that_is_slow_and_one_that_is_down() {
     let endpoint = format!("unix:{}", appliance.unix().display());
     let domain = Domain::with(&appliance, |config| {
         config["appliance"]["endpoint"] = endpoint.into();
+        config.insert("sign_timeout".into(), "2s".into());
     })
     .await;
     domain.txn_token().await;
