@@ -10,13 +10,25 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 ///
 /// # Panics
 /// After [`PATIENCE`], saying what did not happen.
-pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let limit = Instant::now() + PATIENCE;
+pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, look).await
+}
+
+/// The same, with another patience.
+///
+/// # Panics
+/// After `patience`, saying what did not happen.
+pub(crate) async fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let limit = Instant::now() + patience;
     loop {
         if let Some(seen) = look().await {
             return seen;
         }
-        assert!(Instant::now() < limit, "it did not happen within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < limit, "it did not happen within {patience:?}: {what}");
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }

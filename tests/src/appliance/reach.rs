@@ -1,13 +1,18 @@
 //! Reaching it: clients, channels, HTTPS, `mintwardenctl`.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use mintwarden::launcher::control::Addresses;
 use mintwarden_client::{Client, Custodian, TrustAnchors, api};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::Channel;
 
 use super::Appliance;
-use crate::{Identity, Reader, TRUST_DOMAIN, Verifier, channel, ctl::Ctl, eventually};
+use crate::{
+    Identity, PATIENCE, Reader, TRUST_DOMAIN, Verifier, channel, ctl::Ctl, eventually,
+    wait::eventually_within,
+};
 
 impl Appliance {
     fn addresses(&self) -> &Addresses {
@@ -114,8 +119,23 @@ impl Appliance {
         // An RSA key may take long to make.
         let client = self.builder(self.ada()).timeout(Duration::from_secs(60)).build();
         let answer = client.expect("a client").custodian().init(issuer, "a test").await;
-        let answer = answer.unwrap_or_else(|error| panic!("init {issuer}: {error}"));
-        answer.keyset.expect("an act answers with the keyset").keys
+        match answer {
+            Ok(answer) => answer.keyset.expect("an act answers with the keyset").keys,
+            // Longer than a call may last: the appliance goes on by itself.
+            Err(error) if error.reason() == "DEADLINE_EXCEEDED" => self.first_keys(issuer).await,
+            Err(error) => panic!("init {issuer}: {error}"),
+        }
+    }
+
+    /// Waits until an issuer's first keys are made.
+    async fn first_keys(&self, issuer: &str) -> Vec<api::Key> {
+        eventually_within(10 * PATIENCE, &format!("{issuer} has its first keys"), async || {
+            let mut issuers = self.status().await.issuers.into_iter();
+            issuers.find(|it| it.name == issuer && it.ready)?;
+            let keysets = self.custodian().list_keys(Some(issuer)).await.expect("keys");
+            Some(keysets.into_iter().flat_map(|keyset| keyset.keys).collect())
+        })
+        .await
     }
 
     /// The appliance's status as Ada sees it.
@@ -196,14 +216,22 @@ impl Appliance {
     ///
     /// # Panics
     /// If it is refused.
-    pub async fn https_stream(
+    pub async fn https_stream(&self, address: &str, protocols: &[&[u8]]) -> TlsStream<TcpStream> {
+        self.try_https_stream(address, protocols).await.expect("a TLS listener")
+    }
+
+    /// Like [`https_stream`](Self::https_stream), where the handshake may be cut off.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn try_https_stream(
         &self,
         address: &str,
         protocols: &[&[u8]],
-    ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    ) -> io::Result<TlsStream<TcpStream>> {
         let mut tls = channel::tls(&self.pki().ca(), None);
         tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        channel::connect(address, tls).await.expect("a TLS listener")
+        channel::connect(address, tls).await
     }
 
     /// A verifier that keeps what it reads of an issuer's JWK Set for as long as `keeps`, and asks again

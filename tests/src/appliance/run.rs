@@ -6,6 +6,7 @@ use std::{
 };
 
 use rustix::process::Signal;
+use toml::Table;
 
 use super::Appliance;
 use crate::{
@@ -175,6 +176,16 @@ impl Appliance {
         self.terminate();
         let ended = self.ended().await;
         assert!(ended.status.success(), "{}:\n{}", ended.status, ended.stderr);
+    }
+
+    /// Stops it and starts it again with this `[limits]` table, which what went before need not have met.
+    ///
+    /// # Panics
+    /// As [`stop`](Self::stop) and [`start`](Self::start).
+    pub async fn restart_with_limits(&mut self, limits: Table) {
+        self.stop().await;
+        self.reconfigure(|config| drop(config.insert("limits".into(), limits.into())));
+        self.start().await;
     }
 
     /// Waits until it has ended and no process is left of it.

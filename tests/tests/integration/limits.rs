@@ -154,8 +154,8 @@ async fn i9_a_client_that_hangs_up_mid_batch_takes_nobody_with_it() {
 
 #[tokio::test]
 async fn i9_a_peer_that_says_nothing_is_put_out() {
-    let limits = toml! { handshake = "300ms" };
-    let appliance = Appliance::softhsm().with_limits(limits).start_initialised().await;
+    let mut appliance = Appliance::softhsm().start_initialised().await;
+    appliance.restart_with_limits(toml! { handshake = "300ms" }).await;
     let https: std::net::SocketAddr = {
         let url = appliance.url("");
         url.trim_start_matches("https://").parse().unwrap()

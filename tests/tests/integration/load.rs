@@ -14,33 +14,29 @@ const CALLERS: usize = 500;
 async fn load_100_000_tokens_through_the_client_all_verify() {
     let mut appliance = Appliance::softhsm().start_initialised().await;
     let client = appliance.client();
-    let mut callers = JoinSet::new();
-    for caller in 0..CALLERS {
-        let issuer = client.issuer(ISSUER);
-        callers.spawn(async move {
-            let mut tokens = Vec::with_capacity(TOKENS / CALLERS);
-            for call in 0..TOKENS / CALLERS {
-                let number = (caller * (TOKENS / CALLERS) + call) as u64;
-                tokens.push(issuer.sign(claims::trade(number)).await.unwrap());
-            }
-            tokens
-        });
-    }
-    // Beside the signing, on a thread of its own: tokens live four minutes.
+    // Beside the signing, on a thread of its own, and each as soon as it is signed: tokens live four minutes.
     let verifier = appliance.verifier(ISSUER).await;
-    let (done, finished) = mpsc::channel::<Vec<Token>>();
+    let (done, signed) = mpsc::channel::<Token>();
     let checking = thread::spawn(move || {
         let mut transactions = HashSet::with_capacity(TOKENS);
-        for token in finished.iter().flatten() {
+        for token in signed {
             let verified = verifier.verify(&token).unwrap();
             transactions.insert(verified.claims["txn"].as_str().unwrap().to_owned());
         }
         transactions
     });
-    while let Some(tokens) = callers.join_next().await {
-        done.send(tokens.unwrap()).unwrap();
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let (issuer, done) = (client.issuer(ISSUER), done.clone());
+        callers.spawn(async move {
+            for call in 0..TOKENS / CALLERS {
+                let number = (caller * (TOKENS / CALLERS) + call) as u64;
+                done.send(issuer.sign(claims::trade(number)).await.unwrap()).unwrap();
+            }
+        });
     }
     drop(done);
+    callers.join_all().await;
     let transactions = checking.join().unwrap();
     assert_eq!(transactions.len(), TOKENS, "each payload came back in exactly one token");
     appliance.stop().await;

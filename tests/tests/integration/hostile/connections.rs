@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use mintwarden_client::api::DeviceState;
+use mintwarden_proto::v1::{SignRequest, signing_service_client::SigningServiceClient};
 use mintwarden_tests::{
-    Appliance, DEVICE, ISSUER, PATIENCE, claims,
+    Appliance, DEVICE, ISSUER, PATIENCE, channel, claims, eventually,
     http2::{Frame, PREFACE},
 };
 use tokio::{
@@ -17,8 +18,15 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 #[tokio::test]
 async fn i9_a_connection_without_a_request_is_put_out_before_and_after_http_begins() {
-    let limits = toml! { handshake = "300ms" };
-    let appliance = Appliance::softhsm().with_limits(limits).start_initialised().await;
+    let mut appliance = Appliance::softhsm().start_initialised().await;
+    appliance.restart_with_limits(toml! { handshake = "300ms" }).await;
+    let single = || SignRequest { issuer: ISSUER.into(), claims: claims::trade(1).to_json() };
+    // A slow one may be put out too before it has asked something.
+    let mut asked = eventually("one that asks in time", async || {
+        let mut signing = SigningServiceClient::new(channel::bare(appliance.unix()).await);
+        signing.sign(single()).await.ok().map(|_| signing)
+    })
+    .await;
     let begun = [PREFACE, &Frame::settings(&[]).encode()].concat();
     // The header of a request that never ends.
     let half = [&begun[..], &Frame::request(1, "/x").encode()[..20]].concat();
@@ -30,9 +38,7 @@ async fn i9_a_connection_without_a_request_is_put_out_before_and_after_http_begi
         assert!(ended.is_ok(), "it is put out after {} bytes", said.len());
     }
     // One that has asked something stays.
-    let client = appliance.unix_client();
-    let issuer = client.issuer(ISSUER);
-    issuer.sign(claims::trade(1)).await.unwrap();
+    asked.sign(single()).await.unwrap();
 }
 
 #[tokio::test]
@@ -92,13 +98,16 @@ async fn i9_peers_without_a_grant_that_fill_the_house_keep_nobody_out() {
 
 #[tokio::test]
 async fn i9_a_reader_of_keys_that_asks_no_more_is_put_out() {
-    let limits = toml! { handshake = "300ms" };
-    let appliance = Appliance::softhsm().with_limits(limits).start_initialised().await;
+    let mut appliance = Appliance::softhsm().start_initialised().await;
+    appliance.restart_with_limits(toml! { handshake = "300ms" }).await;
     let address = appliance.url("").trim_start_matches("https://").to_owned();
-    let mut reader = appliance.https_stream(&address, &[b"h2"]).await;
-    let begin = [PREFACE, &Frame::settings(&[]).encode()].concat();
-    reader.write_all(&begin).await.unwrap();
-    reader.write_all(&Frame::request(1, "/").encode()).await.unwrap();
+    let asks = [PREFACE, &Frame::settings(&[]).encode(), &Frame::request(1, "/").encode()].concat();
+    // A slow one is put out before it has asked something.
+    let mut reader = eventually("one that asks in time", async || {
+        let mut reader = appliance.try_https_stream(&address, &[b"h2"]).await.ok()?;
+        reader.write_all(&asks).await.ok().map(|()| reader)
+    })
+    .await;
     let ended = tokio::time::timeout(PATIENCE, reader.read_to_end(&mut Vec::new())).await;
     assert!(ended.is_ok(), "it is put out");
 }

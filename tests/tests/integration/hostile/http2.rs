@@ -151,8 +151,8 @@ async fn i9_a_peer_that_resets_what_it_asks_for_is_put_out() {
 
 #[tokio::test]
 async fn i9_a_peer_that_never_takes_its_answers_is_put_out() {
-    let limits = toml! { max_deadline = "2s" };
-    let appliance = Appliance::softhsm().with_limits(limits).start_initialised().await;
+    let mut appliance = Appliance::softhsm().start_initialised().await;
+    appliance.restart_with_limits(toml! { max_deadline = "2s" }).await;
     // Few bytes, of which each answer makes many.
     let batch = SignBatchRequest { issuer: ISSUER.into(), claims: vec!["{}".into(); 1024] };
     let batch = batch.encode_to_vec();
@@ -160,6 +160,7 @@ async fn i9_a_peer_that_never_takes_its_answers_is_put_out() {
     for (what, window) in [("no window", 0), ("a window, and no reading", 0x7fff_ffff)] {
         let settings = [(INITIAL_WINDOW_SIZE, window)];
         let mut connection = Connection::open(&appliance.unix(), &settings).await;
+        let start = Instant::now();
         for n in 0..12 {
             let stream = 2 * n + 1;
             connection.send(&Frame::request(stream, SIGN_BATCH)).await.unwrap();
@@ -169,7 +170,6 @@ async fn i9_a_peer_that_never_takes_its_answers_is_put_out() {
             let wide = Frame::new(kind::WINDOW_UPDATE, 0, 0, 0x7000_0000_u32.to_be_bytes());
             connection.send(&wide).await.unwrap();
         }
-        let start = Instant::now();
         let open = async {
             // Alive, by its own account, all the time.
             while connection.send(&Frame::new(kind::PING, 0, 0, [0; 8])).await.is_ok() {

@@ -360,11 +360,18 @@ async fn i2_nothing_that_a_lying_worker_says_is_released() {
         let mut server = Server::initialised().await;
         let lying = server.attach(lie);
         server.ready().await;
-        let outcome = server.sign(Duration::from_millis(300)).await;
-        assert!(outcome.is_err(), "{what}: {outcome:?}");
-        // Its wire was cut, and with it whatever is behind it.
-        eventually(&format!("{what}: {outcome:?}"), async || lying.is_finished().then_some(()))
-            .await;
+        // Its wire is cut, and with it whatever is behind it.
+        let cut = async || {
+            eventually(&format!("{what}: it is cut"), async || lying.is_finished().then_some(()))
+                .await;
+        };
+        // A lie may only be told to somebody who still waits; who does so goes on waiting for another worker.
+        tokio::select! {
+            biased;
+            outcome = server.sign(PATIENCE) => assert!(outcome.is_err(), "{what}: {outcome:?}"),
+            () = cut() => {}
+        }
+        cut().await;
         lying.join().unwrap();
         // And whoever takes its place is believed.
         let honest = server.attach(truth());

@@ -27,8 +27,6 @@ const REFRESH: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_millis(100);
 /// L in seconds.
 const LIFETIME: u64 = 2;
-/// How long a caller goes on asking for a token: a killed server is back long before.
-const NO_GAP: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 fn issuer() -> Table {
@@ -141,7 +139,7 @@ impl Share {
     /// A token is signed without a gap, and believed by all.
     async fn sign(&mut self, what: &str) {
         let issuer = self.client.issuer(ISSUER);
-        let limit = Instant::now() + NO_GAP;
+        let limit = Instant::now() + PATIENCE;
         let token = loop {
             self.tokens += 1;
             let claims = claims::trade(self.tokens).claim("exp", claims::now() + LIFETIME);
@@ -185,7 +183,9 @@ impl Share {
         // It may be killed before it has heard of it, and then it is told again.
         loop {
             let answer = course.begin(&self.appliance, &old).await;
-            let keys = self.until(&what, |_| true).await;
+            // A server that has just come back says nothing yet of what is next.
+            let told = |keys: &[Key]| keys.iter().all(|key| !key.outlook.is_empty());
+            let keys = self.until(&what, told).await;
             let key = keys.iter().find(|key| key.kid == old).unwrap();
             if key.state() != KeyState::Active || key.outlook.contains("a custodian asked for it") {
                 break;
