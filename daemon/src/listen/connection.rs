@@ -227,8 +227,6 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let connection = settings.builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
-        // A request that has come is seen before anything is held against its peer.
-        biased;
         ended = connection.as_mut() => ended.map_err(io::Error::other),
         () = drain.stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
@@ -276,11 +274,19 @@ async fn silence(limit: Duration, mut open: watch::Receiver<usize>, anyone: bool
     loop {
         let waits = *open.borrow_and_update() == 0;
         let limit = if waits { limit } else { Duration::MAX };
-        match tokio::time::timeout(limit, open.changed()).await {
-            Ok(Ok(())) if anyone => {}
-            // It spoke, or the connection is about to end.
-            Ok(_) => return pending().await,
-            Err(_) => return,
+        let spoke = match tokio::time::timeout(limit, open.changed()).await {
+            Ok(changed) => changed.is_ok(),
+            Err(_) => {
+                // What has come already is read before its absence is held against the peer.
+                tokio::task::yield_now().await;
+                match open.has_changed() {
+                    Ok(false) => return,
+                    changed => changed.is_ok(),
+                }
+            }
+        };
+        if !spoke || !anyone {
+            return pending().await; // The connection is about to end, or its peer has spoken.
         }
     }
 }

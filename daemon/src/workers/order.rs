@@ -67,9 +67,12 @@ mod tests {
         os::{fd::OwnedFd, unix::net::UnixStream},
         path::Path,
         sync::Arc,
+        time::Duration,
     };
 
-    use mintwarden_worker::wire::{Answer, BUILD, FromWorker, LastWords, Refused, WorkerHello};
+    use mintwarden_worker::wire::{
+        Answer, BUILD, FromWorker, LastWords, PulseTaken, Refused, WorkerHello,
+    };
     use prost::Message as _;
 
     use crate::{
@@ -170,6 +173,23 @@ mod tests {
             }
             assert_eq!(worker.fault().expect("recorded").reason.reason, "DEVICE_FAILED");
         }
+    }
+
+    #[tokio::test]
+    async fn i9_a_wire_that_is_cut_ends_though_its_worker_never_stops_talking() {
+        let (worker, _launcher) = worker();
+        let (mut talks, wire) = wire(&[hello()]);
+        worker.attach(1, wire).expect("a socket");
+        until_ready(&worker, 1).await;
+        // Answers that nobody waits for, as they come when a deadline has passed.
+        let late = framed(Answer::Pulse(PulseTaken { longest_call_ms: 0 })).repeat(1000);
+        let talking = std::thread::spawn(move || while talks.write_all(&late).is_ok() {});
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        worker.state.cut("it is not believed any more");
+        while !talking.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!matches!(worker.state(), State::Ready(_)));
     }
 
     #[tokio::test]

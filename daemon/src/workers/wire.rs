@@ -207,14 +207,12 @@ pub(super) async fn serve(
     let _sent = wire.frames.send(encode(&hello));
     let writer = tokio::spawn(write_all(write, outgoing));
     let (end, ended) = tokio::select! {
-        // What was written before the cut is read before it: the last words are why a worker ended.
-        biased;
         ended = read_all(read, &wire, device, state) => (End::Ordinary, ended),
         silent = pulse::watch_over(&wire, patience) => {
             state.failed(&wire, "WORKER_SILENT", silent.into());
             (End::Silent, silent)
         }
-        () = wire.cut.cancelled() => (End::Ordinary, "it was cut"),
+        () = cut(&wire) => (End::Ordinary, "it was cut"),
     };
     tracing::info!(device, ended, "a worker's wire ended");
     if state.lost(&wire) {
@@ -227,6 +225,13 @@ pub(super) async fn serve(
     wire.open().take();
     writer.abort();
     end
+}
+
+/// Waits until the wire is cut, and what was written before that has been read: the last words are why a worker
+/// ended. Not by the order of the `select!`: a worker that never stops talking would not be cut then.
+async fn cut(wire: &Wire) {
+    wire.cut.cancelled().await;
+    tokio::task::yield_now().await;
 }
 
 async fn write_all(mut socket: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Bytes>) {
