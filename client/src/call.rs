@@ -220,7 +220,7 @@ impl Caller {
 
     /// An endpoint for the next attempt, as soon as there is one.
     async fn endpoint(&self, call: &Call<'_>, progress: &mut Progress) -> Result<Lease, Error> {
-        // That nothing could be reached says more than that the time is over.
+        // That nothing could be reached says more than that the time is over; not so what may be mended by now.
         let mut unreached = None;
         loop {
             let changed = self.pool.change();
@@ -229,7 +229,10 @@ impl Caller {
             let route = self.route(call);
             let until = match self.pool.choose(route, progress.failed_at, now, progress.since) {
                 Choice::None(outage) if late => return Err(outage.error),
-                _ if late => return Err(unreached.unwrap_or(Error::DeadlineExceeded)),
+                Choice::Wait { .. } if late => {
+                    return Err(unreached.unwrap_or(Error::DeadlineExceeded));
+                }
+                Choice::Use(_) if late => return Err(Error::DeadlineExceeded),
                 Choice::Use(lease) => {
                     self.tell_fail_over(call, progress.failed_at, &lease);
                     return Ok(lease);
@@ -245,7 +248,7 @@ impl Caller {
                     if hopeless || late || !self.may_try(progress.attempts) {
                         return Err(outage.error);
                     }
-                    unreached = Some(outage.error);
+                    unreached = outage.retryable.then_some(outage.error);
                     Some(outage.until)
                 }
             };

@@ -58,8 +58,15 @@ impl Untaken {
     /// Waits until something has not been taken for `limit`.
     pub(super) async fn overdue(&self, limit: Duration) {
         loop {
-            match self.oldest().map(|since| since + limit) {
-                Some(due) if due <= clock::monotonic() => return,
+            let oldest = self.oldest();
+            match oldest.map(|since| since + limit) {
+                Some(due) if due <= clock::monotonic() => {
+                    // Room that the peer has made already is used before its lack is held against the peer.
+                    tokio::task::yield_now().await;
+                    if self.oldest() == oldest {
+                        return;
+                    }
+                }
                 Some(due) => tokio::time::sleep_until(due.into()).await,
                 None => tokio::time::sleep(limit).await,
             }

@@ -44,7 +44,6 @@ pub(super) async fn watch_over(wire: &Wire, patience: Patience) -> &'static str 
         if wire.is_owing(call_timeout + patience.turn) {
             return "the worker leaves a request unanswered";
         }
-        let asked = clock::monotonic();
         match wire.ask(Ask::Pulse(Pulse {}), None, Deadline::within(stall)).await {
             Ok(Answer::Pulse(pulse)) => {
                 wire.set_stalled(Duration::from_millis(pulse.longest_call_ms) >= stall);
@@ -53,7 +52,8 @@ pub(super) async fn watch_over(wire: &Wire, patience: Patience) -> &'static str 
             Ok(_) => return "another answer than the one asked for",
             Err(Lost::Deadline) => {
                 wire.set_stalled(true);
-                let since = *silent_since.get_or_insert(asked);
+                // From now on: a server that stood still may have left its answer unread.
+                let since = *silent_since.get_or_insert_with(clock::monotonic);
                 if clock::monotonic() >= since + call_timeout + GRACE {
                     return "the worker does not answer";
                 }

@@ -217,6 +217,9 @@ impl Shared {
 
     /// The worker says why it ends.
     pub(super) fn last_words(&self, words: LastWords, wire: &Arc<Wire>) {
+        if wire.words().is_some() {
+            return; // The server has found it out before.
+        }
         let reason = Reason::from(words.why);
         self.say(wire, reason.clone());
         if words.parked {
@@ -234,7 +237,7 @@ impl Shared {
 
     fn say(&self, wire: &Arc<Wire>, why: Reason) {
         let mut latest = self.latest();
-        if latest.is(wire) {
+        if latest.is(wire) && wire.words().is_none() {
             latest.record(why.clone());
             wire.note_words(why);
         }

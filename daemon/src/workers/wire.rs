@@ -227,8 +227,8 @@ pub(super) async fn serve(
     end
 }
 
-/// Waits until the wire is cut, and what was written before that has been read: the last words are why a worker
-/// ended. Not by the order of the `select!`: a worker that never stops talking would not be cut then.
+/// Waits until the wire is cut, and what is known to have come before that has been read: the last words are why a
+/// worker ended. Not by the order of the `select!`: a worker that never stops talking might not be cut then.
 async fn cut(wire: &Wire) {
     wire.cut.cancelled().await;
     tokio::task::yield_now().await;

@@ -38,6 +38,8 @@ impl Library {
             let hint = if reserved.is_some() { " with `init_args`" } else { "" };
             fault(&format!("initialising {}{hint}", path.display()), &error)
         })?;
+        // Never unloaded: that would take code away under a module's own threads, and run its exit handlers.
+        std::mem::forget(context.clone());
         Ok(Self(Arc::new(Initialised { context, _reserved: reserved })))
     }
 

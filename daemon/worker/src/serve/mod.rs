@@ -27,7 +27,7 @@ use std::{
 };
 
 use prost::Message as _;
-use rustix::net::SendFlags;
+use rustix::{io::Errno, net::SendFlags};
 
 use crate::{
     device::{Device, DeviceError, Remedy},
@@ -100,7 +100,8 @@ impl Replies {
         self.send(0, last_words(error));
     }
 
-    /// Says why the worker ends, as far as that can be said without waiting; whether nobody else held the wire.
+    /// Says why the worker ends, if that can be said without waiting: if nobody else holds the wire, and it has room.
+    /// Whether there is no use in trying again.
     fn last_words_if_free(&self, error: &DeviceError) -> bool {
         let wire = match self.0.try_lock() {
             Ok(wire) => wire,
@@ -109,12 +110,8 @@ impl Replies {
         };
         let body = FromWorker { id: 0, answer: Some(last_words(error)) }.encode_to_vec();
         let mut frame = Vec::new();
-        let sent = write_frame(&mut frame, &body).is_ok()
-            && rustix::net::send(&*wire, &frame, SendFlags::DONTWAIT).is_ok();
-        if !sent {
-            tracing::warn!("the last words could not be sent");
-        }
-        true
+        write_frame(&mut frame, &body).is_err()
+            || rustix::net::send(&*wire, &frame, SendFlags::DONTWAIT) != Err(Errno::AGAIN)
     }
 
     fn refuse(&self, id: u64, reason: &str, detail: impl Into<String>) {
