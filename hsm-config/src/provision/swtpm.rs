@@ -87,6 +87,13 @@ impl Swtpm {
         spawn: impl Fn(Command) -> io::Result<Child>,
     ) -> Result<(), ProvisionError> {
         self.cut_power();
+        let pid_file = self.pid_file();
+        match fs::remove_file(&pid_file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(file_error(&pid_file, error));
+            }
+            _ => {}
+        }
         self.running = Some(spawn(self.command()).map_err(ProvisionError::Swtpm)?);
         let running = self.running.as_mut().expect("it was put there just now");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
@@ -99,7 +106,9 @@ impl Swtpm {
                 let last = log.lines().last().unwrap_or_default();
                 return Err(ProvisionError::SwtpmEnded(format!("{status}: {last}")));
             }
-            if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
+            // It says its id when it has both ports: who answers before may be somebody else's.
+            let has_both = fs::metadata(&pid_file).is_ok_and(|file| file.len() > 0);
+            if has_both && TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
                 return Ok(());
             }
             thread::sleep(LOOK_EVERY);
@@ -153,10 +162,16 @@ impl Swtpm {
             .arg(format!("type=tcp,port={},bindaddr=127.0.0.1", self.port + 1))
             .args(["--flags", "not-need-init,startup-clear", "--log"])
             .arg(format!("file={},truncate", self.directory.join("log").display()))
+            .arg("--pid")
+            .arg(format!("file={}", self.pid_file().display()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(self.errors());
         command
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.directory.join("pid")
     }
 
     fn errors(&self) -> Stdio {
@@ -205,6 +220,11 @@ mod tests {
 
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, swtpm.port));
         swtpm.cut_power();
+        for taken in [swtpm.port, swtpm.port + 1] {
+            let _others = TcpListener::bind((Ipv4Addr::LOCALHOST, taken)).expect("free again");
+            let started = swtpm.start_with(|mut command| command.spawn());
+            assert!(matches!(started, Err(ProvisionError::SwtpmEnded(_))), "{started:?}");
+        }
         assert!(TcpStream::connect(address).is_err());
         swtpm.start_with(|mut command| command.spawn()).expect("it starts again");
         assert!(TcpStream::connect(address).is_ok());
