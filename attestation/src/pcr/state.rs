@@ -122,7 +122,8 @@ impl PcrState {
     /// [`PcrError`].
     pub fn from_hex(bank: Hash, values: &BTreeMap<u8, String>) -> Result<Self, PcrError> {
         let value = |(pcr, text): (&u8, &String)| {
-            let value = bytes(text).ok_or_else(|| no_value(bank, *pcr))?;
+            let digits = text.strip_prefix("0x").or(text.strip_prefix("0X")).unwrap_or(text);
+            let value = hex::decode(digits).map_err(|_| no_value(bank, *pcr))?;
             Ok((*pcr, value))
         };
         Self::new(bank, values.iter().map(value).collect::<Result<_, _>>()?)
@@ -154,8 +155,7 @@ impl PcrState {
 
 impl From<PcrState> for Written {
     fn from(state: PcrState) -> Self {
-        let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let pcrs = state.values.into_iter().map(|(pcr, value)| (pcr, hex(value))).collect();
+        let pcrs = state.values.iter().map(|(pcr, value)| (*pcr, hex::encode(value))).collect();
         Self { bank: state.bank.name().to_owned(), pcrs }
     }
 }
@@ -171,15 +171,6 @@ impl TryFrom<Written> for PcrState {
 
 fn no_value(bank: Hash, pcr: u8) -> PcrError {
     PcrError::Value { pcr, bank: bank.name(), digits: 2 * bank.digest_len() }
-}
-
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    let digits = text.strip_prefix("0x").or(text.strip_prefix("0X")).unwrap_or(text);
-    if !digits.len().is_multiple_of(2) || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let pair = |at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
-    (0..digits.len()).step_by(2).map(pair).collect()
 }
 
 #[cfg(test)]

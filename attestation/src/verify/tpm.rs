@@ -97,7 +97,7 @@ fn key_attributes(key: &Public) -> Result<String, String> {
 /// What the key asks for beside its authorisation value, or in its place. What it means, the digest alone does not
 /// tell: `mintwardenctl pcr policy` gives that of a state.
 fn policy(key: &Public) -> Option<String> {
-    let digest: String = key.policy().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex::encode(key.policy());
     match (digest.is_empty(), key.attributes().has(Attribute::UserWithAuth)) {
         (true, _) => None,
         (false, false) => Some(format!("{digest}, and by nothing else the key signs")),

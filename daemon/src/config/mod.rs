@@ -266,7 +266,7 @@ impl Config {
     /// [`ConfigError`], naming file, key and remedy.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let file: file::File = toml::from_str(text).map_err(|e| ConfigError::syntax(path, &e))?;
-        let digest = hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+        let digest = hex::encode(digest::digest(&digest::SHA256, text.as_bytes()));
         resolve::resolve(file, path, digest)
     }
 
@@ -291,8 +291,4 @@ impl Config {
         let uses = |issuer: &&Issuer| issuer.devices.iter().any(|device| device == name);
         self.issuers.iter().filter(uses).map(|issuer| issuer.profile.clone()).collect()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

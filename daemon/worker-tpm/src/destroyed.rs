@@ -62,7 +62,7 @@ impl Destroyed {
 
     /// Whether the key is never to be used again.
     pub(crate) fn contains(&self, handle: &KeyHandle) -> bool {
-        self.handles.contains(&format!("{handle:?}"))
+        self.handles.contains(&hex::encode(handle.as_bytes()))
     }
 
     /// Writes down that a key is never to be used again; it holds after a power cut.
@@ -70,7 +70,7 @@ impl Destroyed {
     /// # Errors
     /// [`Cause::StateUnusable`]; the key counts as destroyed in this process all the same.
     pub(crate) fn add(&mut self, handle: &KeyHandle) -> Result<(), DeviceError> {
-        let handle = format!("{handle:?}");
+        let handle = hex::encode(handle.as_bytes());
         self.handles.insert(handle.clone());
         if self.durable.contains(&handle) {
             return Ok(());
@@ -115,6 +115,12 @@ mod tests {
         assert!(!destroyed.contains(&handle(1)));
         destroyed.add(&handle(1)).expect("written");
         destroyed.add(&handle(1)).expect("once is enough");
+        let written = std::fs::read_to_string(directory.path().join("destroyed")).expect("text");
+        assert_eq!(
+            written,
+            format!("\n{}\n", "01".repeat(16)),
+            "what was stored once stays readable"
+        );
         // A power failure in the middle of a line.
         let mut file =
             OpenOptions::new().append(true).open(directory.path().join("destroyed")).expect("it");

@@ -128,7 +128,7 @@ impl Kept {
     }
 
     fn path(&self, handle: &KeyHandle) -> PathBuf {
-        self.directory.join(format!("{handle:?}"))
+        self.directory.join(hex::encode(handle.as_bytes()))
     }
 }
 
@@ -139,10 +139,8 @@ fn unwritten(path: &Path, error: &io::Error) -> DeviceError {
 
 /// A handle as it is written.
 fn parse(name: &str) -> Option<KeyHandle> {
-    let bytes = name.as_bytes();
-    let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let handle = KeyHandle::new(bytes.chunks(2).map(digits).collect::<Option<_>>()?);
-    (format!("{handle:?}") == name).then_some(handle)
+    let handle = hex::decode(name).ok()?;
+    (hex::encode(&handle) == name).then(|| KeyHandle::new(handle))
 }
 
 #[cfg(test)]

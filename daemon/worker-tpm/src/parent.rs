@@ -50,7 +50,8 @@ impl Parent {
         name: &[u8],
         resume: bool,
     ) -> Result<(), DeviceError> {
-        let now = StorageKey { parent: handle.map(|handle| handle.to_string()), name: hex(name) };
+        let now =
+            StorageKey { parent: handle.map(|handle| handle.to_string()), name: hex::encode(name) };
         let accepted = self.record.accepted();
         let other = match accepted {
             None => {
@@ -88,10 +89,6 @@ impl Parent {
         }
         Err(DeviceError::of(Cause::ParentMismatch, detail))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unusable(detail: String) -> DeviceError {

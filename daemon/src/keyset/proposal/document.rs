@@ -189,7 +189,7 @@ impl ProposalId {
     pub fn random() -> Self {
         let mut bits = [0; Self::DIGITS / 2];
         aws_lc_rs::rand::fill(&mut bits).expect("the system's random generator works");
-        Self(bits.iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(hex::encode(bits))
     }
 
     /// The digits.

@@ -5,7 +5,6 @@
 
 use std::{
     collections::HashMap,
-    fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -109,9 +108,8 @@ fn label(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_graphic() && c != '(' && c != ')' { c } else { '_' };
     let mut shown: String = name.chars().take(SHOWN).map(plain).collect();
     shown.push_str("(sha256:");
-    for byte in &digest::digest(&digest::SHA256, name.as_bytes()).as_ref()[..8] {
-        let _infallible = write!(shown, "{byte:02x}");
-    }
+    let digest = digest::digest(&digest::SHA256, name.as_bytes());
+    shown.push_str(&hex::encode(&digest.as_ref()[..8]));
     shown.push(')');
     shown
 }

@@ -35,7 +35,8 @@ pub(super) fn challenge_of(argument: &str) -> Result<Challenge, FileError> {
         let wrong = |problem: &str| {
             FileError::new(path, format!("{problem}; write ./{argument} if it is a file"))
         };
-        let bytes = hex(argument).ok_or_else(|| wrong("an odd number of hexadecimal digits"))?;
+        let bytes =
+            hex::decode(argument).map_err(|_| wrong("an odd number of hexadecimal digits"))?;
         let nonce = Nonce::new(&bytes).map_err(|error| wrong(&error.to_string()))?;
         return Ok(Challenge::of(nonce));
     }
@@ -43,11 +44,6 @@ pub(super) fn challenge_of(argument: &str) -> Result<Challenge, FileError> {
     Challenge::parse(&document).map_err(|error| {
         FileError::new(path, format!("it is no challenge (mintwarden-challenge/1): {error}"))
     })
-}
-
-fn hex(digits: &str) -> Option<Vec<u8>> {
-    let pair = |at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
-    (0..digits.len()).step_by(2).map(pair).collect()
 }
 
 #[cfg(test)]
