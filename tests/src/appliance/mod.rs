@@ -10,7 +10,7 @@ use faulty_pkcs11::Faulty;
 use mintwarden::launcher::control::Addresses;
 use tempfile::TempDir;
 
-use crate::{Identity, Pki, Token, Tpm};
+use crate::{Identity, Pki, Token, Tpm, eventually};
 
 pub use builder::Builder;
 pub use run::Ended;
@@ -144,7 +144,17 @@ impl Appliance {
         self.programs.join(name)
     }
 
-    /// Everything that its processes have logged since it was made.
+    /// Waits until its processes have logged this: a line is written beside what it tells of, and may be read
+    /// later.
+    ///
+    /// # Panics
+    /// If they don't.
+    pub async fn logs(&self, text: &str) {
+        let logged = async || self.log().contains(text).then_some(());
+        eventually(&format!("it is logged: {text}"), logged).await;
+    }
+
+    /// What its processes have logged since it was made, and written by now.
     #[must_use]
     pub fn log(&self) -> String {
         let log = fs::read(self.file("log")).unwrap_or_default();

@@ -105,7 +105,7 @@ async fn half_written_files_keep_the_old_ones_in_use_and_are_an_alarm() {
     let metrics = appliance.metrics().await;
     assert_eq!(metrics.value("mintwarden_certificate_files_usable"), 0.0);
     assert_eq!(metrics.value(r#"mintwarden_certificate_reloads_total{outcome="refused"}"#), 1.0);
-    assert!(appliance.log().contains("older ones stay in use"));
+    appliance.logs("older ones stay in use").await;
     assert_eq!(served(&appliance).await, before);
     appliance.client().issuer(ISSUER).sign(claims::trade(1)).await.unwrap();
     // Paths are not for a TTS that may be compromised.

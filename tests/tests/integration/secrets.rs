@@ -36,8 +36,8 @@ async fn i1_the_pin_is_in_no_log_argument_environment_or_state() {
     appliance.token().write_pin_file(wrong);
     appliance.start().await;
     let device = appliance.until_device(DEVICE, DeviceState::Parked).await;
-    let said = appliance.log() + &device.detail;
     appliance.stop().await;
+    let said = appliance.log() + &device.detail;
     let mut files = vec![said.into_bytes()];
     let mut directories = vec![appliance.file("state")];
     while let Some(directory) = directories.pop() {

@@ -89,8 +89,7 @@ async fn i10_a_crash_in_an_exit_handler_does_not_hide_that_a_worker_parks() {
     ladder.appliance.kill_worker().await;
     let device = ladder.until(DeviceState::Parked).await;
     assert_eq!((&*device.reason, ladder.logins()), ("LOGIN_FAILED", 2));
-    let parks = async || ladder.appliance.log().contains(r#""message":"parked""#).then_some(());
-    eventually("the launcher hears that it parks", parks).await;
+    ladder.appliance.logs(r#""message":"parked""#).await;
     assert_eq!(ladder.device().await.starts, 2, "and did not start another");
 }
 
@@ -114,7 +113,8 @@ async fn restarts_that_pile_up_are_a_prompt_answer_until_one_batch_has_shown_tha
     })
     .await;
     assert!(refusal.retry_after.is_some_and(|after| after >= Duration::from_millis(500)));
-    assert!(ladder.appliance.log().contains("callers are told at once"), "by the breaker itself");
+    // By the breaker itself.
+    ladder.appliance.logs("callers are told at once").await;
     let (before, begun) = (ladder.device().await.starts, Instant::now());
     for _ in 0..50 {
         ask().await.unwrap_err();

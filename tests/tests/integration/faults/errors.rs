@@ -90,13 +90,15 @@ async fn what_went_wrong_reaches_caller_status_log_and_metrics() {
     assert_eq!(fault.reason, "DEVICE_FAILED");
     assert!(fault.detail.contains("C_Sign: CKR_DEVICE_ERROR"), "{fault:?}");
     assert_eq!(counted().await.to_bits(), 3.0_f64.to_bits());
-    let log = ladder.appliance.log();
     let said = |line: &&str| {
         line.contains("a worker says why it ends")
             && line.contains(r#""reason":"DEVICE_FAILED""#)
             && line.contains("C_Sign: CKR_DEVICE_ERROR")
     };
-    assert_eq!(log.lines().filter(said).count(), 3);
+    eventually("each worker's reason is logged", async || {
+        (ladder.appliance.log().lines().filter(said).count() == 3).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use mintwarden_client::{
     api::{DeviceState, DeviceStatus},
 };
 use mintwarden_tests::{
-    Appliance, Builder, DEVICE, ISSUER, Verifier, claims, eventually,
+    Appliance, Builder, DEVICE, ISSUER, Verifier, claims,
     faulty::{Applied, Faulty, Function, Rule},
 };
 use tokio::task::JoinSet;
@@ -127,8 +127,7 @@ impl Ladder {
     /// worse: the launcher says how long it waits.
     pub(super) async fn is_left_alone_for(&self, wait: &str) {
         let said = format!(r#""status":"exit status: 75","wait":"{wait}""#);
-        let waits = async || self.appliance.log().contains(&said).then_some(());
-        eventually("a long back-off", waits).await;
+        self.appliance.logs(&said).await;
     }
 
     pub(super) async fn until(&self, state: DeviceState) -> DeviceStatus {

@@ -95,7 +95,7 @@ async fn a_pin_with_one_try_left_is_tried_with_a_warning() {
     ladder.appliance.kill_worker().await;
     ladder.ready().await;
     ladder.all_sign().await;
-    assert!(ladder.appliance.log().contains("one try left"));
+    ladder.appliance.logs("one try left").await;
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ async fn what_others_left_is_flushed_at_a_start_and_nothing_of_ours_is_left_afte
     appliance.init(ISSUER).await;
     let token = appliance.client().issuer(ISSUER).sign(claims::trade(1)).await;
     appliance.verifier(ISSUER).await.verify(&token.unwrap()).unwrap();
-    assert!(appliance.log().contains("the TPM had objects or sessions of an earlier use"));
+    appliance.logs("the TPM had objects or sessions of an earlier use").await;
     let tpm = appliance.tpm();
     assert!(loaded(tpm) <= 4, "storage key, two keys, a session: {}", loaded(tpm));
     appliance.stop().await;
