@@ -48,6 +48,8 @@ pub enum Downward {
     Parked {
         /// The device.
         device: String,
+        /// Of the server's requests to resume the device, the latest that was heard by then; 0: none was.
+        heard: u64,
         /// Why, as a stable reason.
         reason: String,
         /// What the operator has to do.
@@ -75,6 +77,8 @@ pub enum ToLauncher {
     Resume {
         /// The device.
         device: String,
+        /// Which of this server's requests to resume it this is, from 1.
+        number: u64,
     },
     /// A worker's signatures are right.
     Proved {
@@ -113,7 +117,7 @@ pub struct Addresses {
 enum Packet {
     Config { path: String, text: String },
     Wire { device: String, start: u64 },
-    Parked { device: String, reason: String, detail: String },
+    Parked { device: String, heard: u64, reason: String, detail: String },
     Ended { device: String, reason: String, detail: String, wait_ms: u64 },
 }
 
@@ -138,9 +142,9 @@ pub fn send_downward(socket: &OwnedFd, message: &Downward) -> io::Result<()> {
             (Packet::Wire { device: device.clone(), start: *start }, Some(socket.as_fd()))
         }
         Downward::WireLost { .. } => return Err(io::Error::other("nothing to send")),
-        Downward::Parked { device, reason, detail } => {
+        Downward::Parked { device, heard, reason, detail } => {
             let (device, reason, detail) = (device.clone(), reason.clone(), detail.clone());
-            (Packet::Parked { device, reason, detail }, None)
+            (Packet::Parked { device, heard: *heard, reason, detail }, None)
         }
         Downward::Ended { device, reason, detail, wait_ms } => {
             let (device, reason, detail) = (device.clone(), reason.clone(), detail.clone());
@@ -160,8 +164,8 @@ pub fn receive_downward(socket: &OwnedFd) -> io::Result<Option<Downward>> {
         (Packet::Config { path, text }, None) => Downward::Config { path, text },
         (Packet::Wire { device, start }, Some(socket)) => Downward::Wire { device, start, socket },
         (Packet::Wire { device, .. }, None) => Downward::WireLost { device },
-        (Packet::Parked { device, reason, detail }, None) => {
-            Downward::Parked { device, reason, detail }
+        (Packet::Parked { device, heard, reason, detail }, None) => {
+            Downward::Parked { device, heard, reason, detail }
         }
         (Packet::Ended { device, reason, detail, wait_ms }, None) => {
             Downward::Ended { device, reason, detail, wait_ms }
@@ -199,12 +203,12 @@ impl Upward {
         send(self.0.as_fd(), &ToLauncher::Ready(addresses.clone()), None)
     }
 
-    /// Asks for a parked device to be tried again.
+    /// Asks for a parked device to be tried again, for the `number`th time.
     ///
     /// # Errors
     /// The socket's.
-    pub fn resume(&self, device: &str) -> io::Result<()> {
-        send(self.0.as_fd(), &ToLauncher::Resume { device: device.to_owned() }, None)
+    pub fn resume(&self, device: &str, number: u64) -> io::Result<()> {
+        send(self.0.as_fd(), &ToLauncher::Resume { device: device.to_owned(), number }, None)
     }
 
     /// Says that a worker's signatures are right. Where that cannot be said, its next start waits longer.

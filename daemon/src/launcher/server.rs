@@ -36,6 +36,7 @@ impl Launcher {
         for (_, slot) in &mut self.workers {
             slot.due = Some(now);
             slot.parked = false;
+            slot.heard = 0;
         }
         Ok(())
     }
@@ -58,7 +59,7 @@ impl Launcher {
         }
         match control::receive_upward(control) {
             Ok(Some(ToLauncher::Ready(addresses))) => self.ready(&addresses),
-            Ok(Some(ToLauncher::Resume { device })) => self.resume(&device),
+            Ok(Some(ToLauncher::Resume { device, number })) => self.resume(&device, number),
             Ok(Some(ToLauncher::Proved { device, start })) => {
                 if let Some(slot) = self.running(&device, start) {
                     slot.backoff.proved();

@@ -14,6 +14,8 @@ pub(super) struct Slot {
     pub(super) parked: bool,
     pub(super) resume: bool,
     pub(super) resumed: Vec<Instant>,
+    /// Of the running server's requests to resume it, the latest.
+    pub(super) heard: u64,
     pub(super) generation: u64,
     /// Which start of the worker this is.
     pub(super) start: u64,

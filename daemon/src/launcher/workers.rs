@@ -75,7 +75,8 @@ impl Launcher {
             slot.due = None;
             let detail = format!("`mintwardenctl device resume {device}` is the way back");
             tracing::error!(device, detail, "parked");
-            self.tell(&Downward::Parked { device, reason: "WORKER_PARKED".into(), detail });
+            let (heard, reason) = (slot.heard, "WORKER_PARKED".into());
+            self.tell(&Downward::Parked { device, heard, reason, detail });
             return;
         }
         slot.parked = false;
@@ -98,20 +99,21 @@ impl Launcher {
 
     /// An operator wants a parked device tried again. The server is not believed beyond a bound: each
     /// resumption may cost one attempt at the PIN.
-    pub(super) fn resume(&mut self, device: &str) {
+    pub(super) fn resume(&mut self, device: &str, number: u64) {
         let now = clock::monotonic();
         let devices = &self.config.devices;
         let named = |index: &usize| devices[*index].name.as_str() == device;
         let Some((_, slot)) = self.workers.iter_mut().find(|(index, _)| named(index)) else {
             return;
         };
+        slot.heard = number;
         slot.resumed.retain(|at| now.saturating_duration_since(*at) < RESUMES_WITHIN);
         if slot.resumed.len() >= MAX_RESUMES {
             tracing::error!(device, "not resumed: too often within an hour");
             let detail =
                 "it was resumed too often within an hour; restart the appliance".to_owned();
             let (device, reason) = (device.to_owned(), "RESUMED_TOO_OFTEN".to_owned());
-            self.tell(&Downward::Parked { device, reason, detail });
+            self.tell(&Downward::Parked { device, heard: number, reason, detail });
             return;
         }
         slot.resumed.push(now);
@@ -125,7 +127,7 @@ impl Launcher {
             }
             Some(process) if slot.parked => {
                 let pid = process.id();
-                self.tell_stuck(device.to_owned(), pid);
+                self.tell_stuck(device.to_owned(), number, pid);
             }
             Some(_) => {}
         }
@@ -148,23 +150,23 @@ impl Launcher {
                 }
                 Some(Sentence::Park) => {
                     slot.parked = true;
-                    stuck.push((device, process.id()));
+                    stuck.push((device, slot.heard, process.id()));
                 }
                 None => {}
             }
         }
-        for (device, pid) in stuck {
+        for (device, heard, pid) in stuck {
             tracing::error!(device, pid, "a killed worker does not end: its device is parked");
-            self.tell_stuck(device, pid);
+            self.tell_stuck(device, heard, pid);
         }
     }
 
-    fn tell_stuck(&self, device: String, pid: u32) {
+    fn tell_stuck(&self, device: String, heard: u64, pid: u32) {
         let detail = format!(
             "process {pid} does not end although it was killed: its driver hangs in the kernel; mend that, or \
              restart the machine, then say `mintwardenctl device resume {device}`"
         );
-        self.tell(&Downward::Parked { device, reason: "WORKER_STUCK".into(), detail });
+        self.tell(&Downward::Parked { device, heard, reason: "WORKER_STUCK".into(), detail });
     }
 
     /// A device's worker, if it is still the one that the server means.

@@ -342,9 +342,9 @@ async fn follow(
             Some(Downward::WireLost { device }) => {
                 tracing::error!(device, "a wire did not arrive: no descriptor is free");
             }
-            Some(Downward::Parked { device, reason, detail }) => {
+            Some(Downward::Parked { device, heard, reason, detail }) => {
                 if let Some(worker) = workers.get(&device) {
-                    worker.said(Said::Parked(Reason::new(reason, detail)));
+                    worker.said(Said::Parked { why: Reason::new(reason, detail), heard });
                 }
             }
             Some(Downward::Ended { device, reason, detail, wait_ms }) => {

@@ -192,6 +192,23 @@ mod tests {
         assert!(!matches!(worker.state(), State::Ready(_)));
     }
 
+    /// The launcher's word and the operator's cross on the way.
+    #[tokio::test]
+    async fn what_was_said_before_a_device_was_resumed_does_not_park_it_again() {
+        let (worker, _launcher) = worker();
+        let parked = |heard| Said::Parked { why: Reason::new("WORKER_PARKED", ""), heard };
+        assert_eq!(worker.resuming(), None, "it is not parked");
+        worker.state.said(parked(0));
+        assert!(matches!(worker.state(), State::Parked(_)));
+        assert_eq!(worker.resuming(), Some(1));
+        assert_eq!(worker.resuming(), None, "each word of an operator is worth one try");
+        worker.state.said(parked(0));
+        assert!(matches!(worker.state(), State::Starting), "{:?}", worker.state());
+        worker.state.said(parked(1));
+        assert!(matches!(worker.state(), State::Parked(_)), "{:?}", worker.state());
+        assert_eq!(worker.resuming(), Some(2));
+    }
+
     #[tokio::test]
     async fn a_wire_that_somebody_else_holds_open_gives_way_to_the_next() {
         let (worker, _launcher) = worker();

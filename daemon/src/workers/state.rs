@@ -62,6 +62,8 @@ struct Latest {
     seen: Vec<Finding>,
     breaker: Breaker,
     fault: Option<Fault>,
+    /// How often an operator had it resumed.
+    resumed: u64,
     /// How often what went wrong, by cause.
     faults: BTreeMap<&'static str, u64>,
 }
@@ -70,7 +72,12 @@ struct Latest {
 #[derive(Clone, Debug)]
 pub enum Said {
     /// It is not started again without an operator.
-    Parked(Reason),
+    Parked {
+        /// Why.
+        why: Reason,
+        /// How many resumptions the launcher had heard of when it said so.
+        heard: u64,
+    },
     /// It is started again at this instant.
     Ended(Reason, Instant),
 }
@@ -266,8 +273,10 @@ impl Shared {
     pub(super) fn said(&self, said: Said) {
         let mut latest = self.latest();
         match said {
-            Said::Parked(reason) => {
-                let reason = latest.words().cloned().unwrap_or(reason).needs_an_operator();
+            // Said before it heard that the device is resumed.
+            Said::Parked { heard, .. } if heard < latest.resumed => {}
+            Said::Parked { why, .. } => {
+                let reason = latest.words().cloned().unwrap_or(why).needs_an_operator();
                 self.change(|now| match now {
                     State::Starting | State::Down(_) => Some(State::Parked(reason)),
                     _ => None,
@@ -313,8 +322,16 @@ impl Shared {
         open
     }
 
-    pub(super) fn resuming(&self) {
-        self.change(|now| matches!(now, State::Parked(_)).then_some(State::Starting));
+    /// It is to be tried again, if it is parked: for how manieth time.
+    pub(super) fn resuming(&self) -> Option<u64> {
+        let mut latest = self.latest();
+        let mut parked = false;
+        self.change(|now| {
+            parked = matches!(now, State::Parked(_));
+            parked.then_some(State::Starting)
+        });
+        latest.resumed += u64::from(parked);
+        parked.then_some(latest.resumed)
     }
 
     pub(super) fn close(&self) {

@@ -119,9 +119,11 @@ impl Worker {
         self.pace.per_second()
     }
 
-    /// Notes that an operator has asked for a parked device to be tried again.
-    pub fn resuming(&self) {
-        self.state.resuming();
+    /// Notes that an operator has asked for a parked device to be tried again: for how manieth time, or `None` where
+    /// it is not parked.
+    #[must_use]
+    pub fn resuming(&self) -> Option<u64> {
+        self.state.resuming()
     }
 
     /// Notes what the launcher says of the worker's end, after what the worker said itself.

@@ -265,9 +265,9 @@ impl v1::custodian_service_server::CustodianService for Custodian {
         if person.as_ref().is_some_and(|by| !self.0.book.has_room(clock::reading(), by)) {
             return Err(ApiError::from(StewardError::from(ProposalRefusal::TooOften)).into());
         }
+        let number = worker.resuming().ok_or(ApiError::NotParked)?;
         tracing::info!(target: "custodian", act = "resume-device", device, %caller, reason, "asked");
-        worker.resuming();
-        self.0.launcher.resume(&device).map_err(|_| ApiError::NoLauncher)?;
+        self.0.launcher.resume(&device, number).map_err(|_| ApiError::NoLauncher)?;
         let by = person.as_ref().map(By::from);
         let event = by.map(|by| Event::DeviceResumed { by, device, reason });
         self.0.note(event.map(|event| self.0.book.entry(clock::reading(), None, event)));

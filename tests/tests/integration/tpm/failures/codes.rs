@@ -127,11 +127,15 @@ async fn a_connection_that_ends_before_an_answer_costs_a_worker() {
 
 #[tokio::test]
 async fn a_tpm_that_does_not_answer_costs_a_worker_when_the_call_times_out() {
-    let impatient = Appliance::swtpm().with(|config| {
+    let mut appliance = Appliance::swtpm().faulty().start_initialised().await;
+    // Making a key, too, would have this limit.
+    appliance.stop().await;
+    appliance.reconfigure(|config| {
         let device = config["device"][0].as_table_mut().unwrap();
         device.insert("device_call_timeout".into(), "2s".into());
     });
-    let struck = Struck::with(impatient).await;
+    appliance.start().await;
+    let struck = Struck::of(appliance).await;
     let rule = on(TpmCommand::Sign).once().blocks();
     struck.heals_unseen(rule).await.was_a_worker("CALL_TIMEOUT");
 }
