@@ -10,9 +10,9 @@ use std::{
 use mintwarden::launcher::control::Addresses;
 use tokio::sync::Mutex;
 
-use crate::{TRUST_DOMAIN, Verified, Verifier};
+use crate::{PATIENCE, TRUST_DOMAIN, Verified, Verifier};
 
-/// How long the appliance may take to answer.
+/// How long the appliance may take to answer, once there is a set to go on with.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A verifier that keeps what it has read of a JWK Set over HTTPS for R, and never asks sooner, whatever
@@ -49,7 +49,7 @@ impl Reader {
         again: Duration,
     ) -> Self {
         let asked = Instant::now();
-        let set = read(&https, &addresses, issuer).await.expect("a JWK Set");
+        let set = read(&https, &addresses, issuer, PATIENCE).await.expect("a JWK Set");
         let kept = Mutex::new(Kept { set, asks_at: asked + keeps });
         Self(Arc::new(Inner { https, addresses, issuer: issuer.into(), keeps, again, kept }))
     }
@@ -75,7 +75,7 @@ impl Reader {
         let mut kept = inner.kept.lock().await;
         let asked = Instant::now();
         if asked >= kept.asks_at {
-            *kept = match read(&inner.https, &inner.addresses, &inner.issuer).await {
+            *kept = match read(&inner.https, &inner.addresses, &inner.issuer, TIMEOUT).await {
                 Ok(set) => Kept { set, asks_at: asked + inner.keeps },
                 Err(_) => Kept { set: kept.set.clone(), asks_at: asked + inner.again },
             };
@@ -84,12 +84,17 @@ impl Reader {
     }
 }
 
-async fn read(https: &reqwest::Client, addresses: &Path, issuer: &str) -> Result<Verifier, String> {
+async fn read(
+    https: &reqwest::Client,
+    addresses: &Path,
+    issuer: &str,
+    within: Duration,
+) -> Result<Verifier, String> {
     let text = fs::read(addresses).map_err(|error| error.to_string())?;
     let addresses: Addresses = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
     let address = addresses.jwks.ok_or("listen.jwks is not configured")?;
     let url = format!("{}://{address}/issuers/{issuer}/jwks.json", addresses.jwks_scheme);
-    let answer = https.get(url).timeout(TIMEOUT).send().await;
+    let answer = https.get(url).timeout(within).send().await;
     let answer = answer.and_then(reqwest::Response::error_for_status);
     let jwks = async { answer?.bytes().await }.await.map_err(|error| error.to_string())?;
     Ok(Verifier::new(&jwks, &[TRUST_DOMAIN]).expect("a sound JWK Set"))

@@ -17,6 +17,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{Router, middleware};
 use mintwarden_proto::{FILE_DESCRIPTOR_SET, v1};
 use mintwarden_worker::IssuerName;
+use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
 use self::errors::ApiError;
@@ -74,15 +75,14 @@ impl App {
         self.steward(name).map(|(issuer, _)| issuer)
     }
 
-    /// Adds an entry to the record, if there is one, beside whatever else goes on.
-    fn note(&self, entry: Option<Entry>) {
-        let Some(entry) = entry else { return };
+    /// Adds an entry to the record, whether or not that is waited for.
+    fn note(&self, entry: Entry) -> JoinHandle<()> {
         let store = self.store.clone();
         tokio::spawn(async move {
             if let Err(error) = store.append(vec![entry]).await {
                 tracing::error!(%error, "an entry is missing in the record");
             }
-        });
+        })
     }
 
     fn steward(&self, name: &IssuerName) -> Result<&(Arc<LiveIssuer>, Steward), ApiError> {

@@ -169,9 +169,15 @@ mod tests {
 
     #[test]
     fn a_port_where_nobody_listens_is_a_fault() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("its address");
-        drop(listener);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        // Bound, so that nobody else listens there either.
+        let nobody = runtime.expect("a runtime").block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.bind("127.0.0.1:0".parse().expect("an address"))?;
+            Ok::<_, std::io::Error>(socket)
+        });
+        let nobody = nobody.expect("a port");
+        let address = nobody.local_addr().expect("its address");
         let answers = get(address, true, &[path("payments")]).expect("a runtime");
         assert!(matches!(&answers[..], [Err(error)] if error.contains("refused")), "{answers:?}");
     }

@@ -166,11 +166,13 @@ impl Steward {
         let (name, policy) = (issuer.config.name().clone(), issuer.policy().clone());
         let keeper = Keeper::open(name, policy, pairs, store, SystemClock, show).await?;
         let keeper = keeper.staffed(issuer.quorum().clone(), book);
-        issuer.show_proposals(keeper.proposals());
         let (messages, asked) = mpsc::channel(QUEUE);
         let calls = Calls::default();
         let (waiting, deferred) = (vec![], VecDeque::new());
-        let work = Work { issuer, keeper, ops, serving, calls, waiting, deferred };
+        let mut work = Work { issuer, keeper, ops, serving, calls, waiting, deferred };
+        // Whoever asks first is told of it, alarms and all.
+        work.tick();
+        work.show();
         tokio::spawn(work.run(asked));
         Ok(Self { messages })
     }
@@ -235,8 +237,22 @@ impl<S: Store, K: KeyOps + 'static> Work<S, K> {
         closed.map(|closed| closed.send(()));
     }
 
-    async fn go_on(&mut self) {
+    fn tick(&mut self) {
         self.keeper.tick(self.serving.at(clock::wall()), &*self.ops);
+    }
+
+    /// Shows how it stands.
+    fn show(&self) {
+        self.issuer.show_proposals(self.keeper.proposals());
+        self.issuer.set_report(Report {
+            now: self.keeper.now(),
+            view: self.keeper.view().clone(),
+            alarms: self.keeper.alarms(),
+        });
+    }
+
+    async fn go_on(&mut self) {
+        self.tick();
         // A key stays condemned until the keyset says that it is suspended.
         for kid in self.issuer.suspects().condemned() {
             self.keeper.take_precaution(&Precaution::SuspendWrongSigner(kid)).await;
@@ -244,12 +260,7 @@ impl<S: Store, K: KeyOps + 'static> Work<S, K> {
         for call in self.keeper.work(&*self.ops).await {
             self.calls.begin(call, self.issuer.config.name().clone(), Arc::clone(&self.ops));
         }
-        self.issuer.show_proposals(self.keeper.proposals());
-        self.issuer.set_report(Report {
-            now: self.keeper.now(),
-            view: self.keeper.view().clone(),
-            alarms: self.keeper.alarms(),
-        });
+        self.show();
         let waiting = std::mem::take(&mut self.waiting);
         for waiting in waiting {
             match self.outcome(&waiting) {

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::endpoints::Endpoints;
+use self::{endpoints::Endpoints, health::Health};
 use crate::{
     access::{Access, Custodians},
     admission::{Admission, Memory},
@@ -161,7 +161,9 @@ async fn serve(
     observed::register(&mut registry, &config, parts(&app));
     let endpoints = Endpoints::bind(&config, certificates.as_ref()).await?;
     let addresses = endpoints.addresses(&config);
-    let (health, health_service) = tonic_health::server::health_reporter();
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    // Before anybody can ask: of a service that it never heard of it says that there is none.
+    let health = Health::new(Arc::clone(&app), reporter).await;
     let routes = api::grpc_routes(&app, health_service).map_err(process)?;
     let routes = routes.layer(middleware::from_fn_with_state(Arc::clone(&app), api::count));
     let drain = Drain::default();
@@ -194,7 +196,7 @@ async fn serve(
     }
     Examined::new(Arc::clone(&app), config.clone(), addresses.clone()).serve();
     let unhealthy = CancellationToken::new();
-    let health = tokio::spawn(health::report(Arc::clone(&app), health, unhealthy.clone()));
+    let health = tokio::spawn(health.report(unhealthy.clone()));
     serving.set(true);
     tracing::info!(?addresses, "serving");
     launcher.ready(&addresses).map_err(process)?;

@@ -71,7 +71,7 @@ mod tests {
     };
 
     use mintwarden_worker::wire::{
-        Answer, BUILD, FromWorker, LastWords, PulseTaken, Refused, WorkerHello,
+        Answer, BUILD, FromWorker, LastWords, MAX_FRAME, Refused, WorkerHello,
     };
     use prost::Message as _;
 
@@ -181,15 +181,39 @@ mod tests {
         let (mut talks, wire) = wire(&[hello()]);
         worker.attach(1, wire).expect("a socket");
         until_ready(&worker, 1).await;
-        // Answers that nobody waits for, as they come when a deadline has passed.
-        let late = framed(Answer::Pulse(PulseTaken { longest_call_ms: 0 })).repeat(1000);
-        let talking = std::thread::spawn(move || while talks.write_all(&late).is_ok() {});
+        // One answer, as long as it may be and slower than anybody waits.
+        let size = u32::try_from(MAX_FRAME).expect("it is in every frame").to_be_bytes();
+        let talking = std::thread::spawn(move || {
+            talks.write_all(&size).expect("it fits");
+            while talks.write_all(&[0]).is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
         tokio::time::sleep(Duration::from_millis(50)).await;
         worker.state.cut("it is not believed any more");
         while !talking.is_finished() {
             tokio::task::yield_now().await;
         }
         assert!(!matches!(worker.state(), State::Ready(_)));
+    }
+
+    #[tokio::test]
+    async fn i2_a_worker_that_was_found_out_is_asked_nothing_from_then_on() {
+        let (worker, _launcher) = worker();
+        let (_lives, first) = wire(&[hello()]);
+        worker.attach(1, first).expect("a socket");
+        until_ready(&worker, 1).await;
+        let State::Ready(ready) = worker.state() else { panic!("it was ready") };
+        worker.state.distrusted(&ready.wire, "a signature does not verify");
+        // Nothing else had its turn in between.
+        assert!(matches!(worker.state(), State::Starting), "{:?}", worker.state());
+        let (_lives, second) = wire(&[hello()]);
+        worker.said(ended());
+        worker.attach(2, second).expect("a socket");
+        until_ready(&worker, 2).await;
+        // What was asked of the one before says nothing about this one.
+        worker.state.distrusted(&ready.wire, "a signature does not verify");
+        assert!(matches!(worker.state(), State::Ready(_)), "{:?}", worker.state());
     }
 
     /// The launcher's word and the operator's cross on the way.

@@ -35,7 +35,7 @@ pub(super) async fn watch_over(wire: &Wire, patience: Patience) -> &'static str 
     let mut silent_since: Option<Instant> = None;
     loop {
         tokio::time::sleep(stall / 2).await;
-        if !wire.is_busy() {
+        if wire.open_requests() == 0 {
             wire.set_stalled(false);
             silent_since = None;
             continue;

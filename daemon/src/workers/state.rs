@@ -250,9 +250,13 @@ impl Shared {
         }
     }
 
-    /// The server itself found the worker out: it is to be discarded.
+    /// The server itself found the worker out: it is to be discarded, and asked nothing from here on.
     pub(super) fn distrusted(&self, wire: &Arc<Wire>, why: &'static str) {
         self.say(wire, Reason::new("DEVICE_FAULT", why));
+        self.change(|now| match now {
+            State::Ready(ready) if Arc::ptr_eq(&ready.wire, wire) => Some(State::Starting),
+            _ => None,
+        });
         wire.cut(why);
     }
 
@@ -315,7 +319,7 @@ impl Shared {
         }
         let open = latest.breaker.is_open();
         self.change(|now| match now {
-            State::Ready(_) if open => Some(State::Down(why)),
+            State::Ready(_) | State::Starting if open => Some(State::Down(why)),
             State::Ready(_) => Some(State::Starting),
             _ => None,
         });

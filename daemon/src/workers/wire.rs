@@ -85,7 +85,7 @@ struct Waiting {
     deadline: Deadline,
     /// Held until the worker is done with the request, even if the caller is long gone: what is
     /// admitted is what the worker really has to do (I9).
-    _held: Option<Held>,
+    held: Option<Held>,
 }
 
 impl Wire {
@@ -93,8 +93,10 @@ impl Wire {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Requests other than for the pulse that wait for their answers.
     pub(super) fn open_requests(&self) -> usize {
-        self.open().as_ref().map_or(0, HashMap::len)
+        let open = self.open();
+        open.as_ref().map_or(0, |open| open.values().filter(|waiting| !waiting.pulse).count())
     }
 
     /// Asks, and waits for the answer until the deadline.
@@ -108,19 +110,13 @@ impl Wire {
         let (answer, answered) = oneshot::channel();
         let pulse = matches!(ask, Ask::Pulse(_));
         let frame = encode(&ToWorker { id, ask: Some(ask) });
-        let waiting = Waiting { answer, pulse, deadline, _held: held };
+        let waiting = Waiting { answer, pulse, deadline, held };
         self.open().as_mut().ok_or(Lost::Wire)?.insert(id, waiting);
         self.frames.send(frame).map_err(|_| Lost::Wire)?;
         match tokio::time::timeout_at(deadline.instant().into(), answered).await {
             Ok(answer) => answer.map_err(|_| Lost::Wire),
             Err(_) => Err(Lost::Deadline),
         }
-    }
-
-    /// Whether a request other than for the pulse waits for its answer.
-    pub(super) fn is_busy(&self) -> bool {
-        let open = self.open();
-        open.as_ref().is_some_and(|open| open.values().any(|waiting| !waiting.pulse))
     }
 
     /// Whether a request has been without an answer for `patience` since its deadline. What it holds
@@ -173,9 +169,12 @@ impl Wire {
     fn answer(&self, frame: FromWorker) -> Result<(), &'static str> {
         let answer = frame.answer.ok_or("an answer of an unknown kind")?;
         let waiting = self.open().as_mut().and_then(|open| open.remove(&frame.id));
-        let waiting = waiting.ok_or("an answer to what was not asked")?;
+        let Waiting { answer: caller, held, .. } =
+            waiting.ok_or("an answer to what was not asked")?;
+        // Before its answer: who asks again right after it finds the room that it had.
+        drop(held);
         // The caller may be gone.
-        let _gone = waiting.answer.send(answer);
+        let _gone = caller.send(answer);
         Ok(())
     }
 }

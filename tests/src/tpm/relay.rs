@@ -46,7 +46,6 @@ pub struct Applied(u64);
 struct Shared {
     swtpm: u16,
     delay: AtomicU64,
-    passed: AtomicU64,
     counts: Mutex<HashMap<u32, u64>>,
     rules: Mutex<Rules>,
     /// The one connection to the swtpm, and whose turn it is.
@@ -83,7 +82,6 @@ impl Relay {
         let shared = Arc::new(Shared {
             swtpm,
             delay: AtomicU64::default(),
-            passed: AtomicU64::default(),
             counts: Mutex::default(),
             rules: Mutex::default(),
             wire: Mutex::default(),
@@ -110,12 +108,6 @@ impl Relay {
     pub fn delay(&self, by: Duration) {
         let micros = u64::try_from(by.as_micros()).expect("a short time");
         self.shared.delay.store(micros, Ordering::Relaxed);
-    }
-
-    /// Commands passed on up to now.
-    #[must_use]
-    pub fn commands(&self) -> u64 {
-        self.shared.passed.load(Ordering::Relaxed)
     }
 
     /// Commands of this kind up to now, those that were struck included.
@@ -181,36 +173,36 @@ impl Shared {
     fn answer(&self, command: &[u8]) -> io::Result<Vec<u8>> {
         let code = u32::from_be_bytes(command[6..HEADER].try_into().expect("four bytes"));
         *lock(&self.counts).entry(code).or_default() += 1;
-        let Some((rule, action)) = self.strike(code) else { return self.pass_on(command) };
+        let Some((rule, action)) = self.strike(code) else { return self.exchange(command) };
         match action {
             Action::Answer(code) => Ok(refusal(code)),
             Action::Reset => {
                 self.restart(None, STARTUP_CLEAR)?;
-                self.pass_on(command)
+                self.exchange(command)
             }
             Action::Resume => {
                 self.restart(Some(SHUTDOWN_STATE), STARTUP_STATE)?;
-                self.pass_on(command)
+                self.exchange(command)
             }
             Action::HangUp => Err(io::ErrorKind::ConnectionReset.into()),
             Action::LoseAnswer => {
-                self.pass_on(command)?;
+                self.exchange(command)?;
                 Err(io::ErrorKind::ConnectionReset.into())
             }
             Action::Garble => {
-                let mut answer = self.pass_on(command)?;
+                let mut answer = self.exchange(command)?;
                 answer[HEADER..].fill(0xff);
                 Ok(answer)
             }
             Action::Flip(byte) => {
-                let mut answer = self.pass_on(command)?;
+                let mut answer = self.exchange(command)?;
                 answer[byte] ^= 1;
                 Ok(answer)
             }
             Action::Extend(pcr) => {
                 let answer = self.exchange(&pcr_extend(pcr))?;
                 assert_eq!(answer[6..HEADER], [0; 4], "TPM2_PCR_Extend");
-                self.pass_on(command)
+                self.exchange(command)
             }
             Action::Block => {
                 while lock(&self.rules).entries.contains_key(&rule) {
@@ -236,11 +228,6 @@ impl Shared {
             entry.fired += 1;
             Some((*id, entry.rule.action))
         })
-    }
-
-    fn pass_on(&self, command: &[u8]) -> io::Result<Vec<u8>> {
-        self.passed.fetch_add(1, Ordering::Relaxed);
-        self.exchange(command)
     }
 
     /// One command at a time. A swtpm that has lost its power is connected to again.

@@ -11,6 +11,7 @@ use mintwarden_tests::{
     Appliance, Builder, DEVICE, ISSUER, TPM, claims, eventually,
     faulty::{Function, on},
     refusal::Refusal,
+    tpm::TpmCommand,
 };
 use toml::Table;
 use tonic::{Code, Request};
@@ -204,12 +205,12 @@ async fn a_slow_tpm(each: Duration) {
     let client = appliance.builder(appliance.tts()).timeout(LEFT).connect().await.unwrap();
     // One by one, since a cold device refuses nothing.
     warm(&client).await;
-    let (commands, slowest) = (wire.commands(), 1.0 / each.as_secs_f64());
+    let (signed, slowest) = (wire.count(TpmCommand::Sign), 1.0 / each.as_secs_f64());
     let shown = rate(&appliance).await;
     assert!(shown > 0.0 && shown <= slowest, "{shown} a second, at {each:?} for each command");
     let error = client.issuer(ISSUER).sign_batch(trades(1024)).await.unwrap_err();
     assert_eq!(error.reason(), "DEVICE_TOO_SLOW", "{error}");
-    assert_eq!(wire.commands(), commands, "the TPM was not asked");
+    assert_eq!(wire.count(TpmCommand::Sign), signed, "the TPM was not asked");
     let fits = error.refusal().and_then(|refusal| refusal.fits).expect("it is told");
     assert!(fits as f64 <= shown * LEFT.as_secs_f64() + 1.0, "{fits} at {shown} a second");
     // The smallest is signed all the same.

@@ -93,6 +93,8 @@ fn note_stranger(
     };
     let reason = reason.map(String::as_str).unwrap_or_default();
     let refused = Refused { asked, about, reason, refusal: "NO_GRANT" };
-    let entry = app.book.refusal(clock::reading(), live.config.name(), &custodian, refused);
-    app.note(entry);
+    if let Some(entry) = app.book.refusal(clock::reading(), live.config.name(), &custodian, refused)
+    {
+        let _goes_on_by_itself = app.note(entry);
+    }
 }

@@ -268,9 +268,10 @@ impl v1::custodian_service_server::CustodianService for Custodian {
         let number = worker.resuming().ok_or(ApiError::NotParked)?;
         tracing::info!(target: "custodian", act = "resume-device", device, %caller, reason, "asked");
         self.0.launcher.resume(&device, number).map_err(|_| ApiError::NoLauncher)?;
-        let by = person.as_ref().map(By::from);
-        let event = by.map(|by| Event::DeviceResumed { by, device, reason });
-        self.0.note(event.map(|event| self.0.book.entry(clock::reading(), None, event)));
+        if let Some(by) = person.as_ref().map(By::from) {
+            let event = Event::DeviceResumed { by, device, reason };
+            let _noted = self.0.note(self.0.book.entry(clock::reading(), None, event)).await;
+        }
         Ok(Response::new(ResumeDeviceResponse {}))
     }
 }

@@ -270,6 +270,11 @@ async fn load_chaos_every_token_verifies_and_all_heals() {
         .await;
     }
     suspended += resume_keys(&appliance).await;
+    // A look at keys that the last kill ended is an alarm until the next one.
+    eventually("no alarm is left", async || {
+        appliance.status().await.issuers[0].alarms.is_empty().then_some(())
+    })
+    .await;
     sign_on(CALLERS).await;
     tally.done.store(true, Ordering::Relaxed);
     callers.join_all().await;
@@ -294,8 +299,6 @@ async fn load_chaos_every_token_verifies_and_all_heals() {
     assert!(struck > 0, "none of {strikes} faults");
     // No alarm without a cause: two wrong signatures in a row suspend a key, and nothing else is one.
     assert!(suspended <= wrong / 2, "{wrong} wrong, yet {suspended} suspended");
-    let alarms = &status.issuers[0].alarms;
-    assert!(alarms.is_empty(), "{alarms:?}");
     // And no cause without its trace.
     let traces = status.devices.iter().map(|device| &device.last_fault);
     assert!(traces.clone().all(Option::is_some), "{:?}", status.devices);

@@ -1,9 +1,10 @@
 //! How a TPM is configured, and what is said of a configuration that does not fit it.
 
-use std::{fs, net::TcpListener, process::Command};
+use std::{fs, process::Command};
 
 use mintwarden_client::api::{DeviceState, DeviceStatus};
 use mintwarden_tests::{Appliance, Builder, ISSUER, TPM, Tpm, claims, programs};
+use tokio::net::TcpSocket;
 use toml::Table;
 
 const HANDLE: &str = "0x81010010";
@@ -146,8 +147,11 @@ fn a_tcti_that_is_none_is_a_bad_configuration_with_the_remedy() {
 async fn a_tcti_that_leads_nowhere_is_told_with_the_remedy_and_tried_again() {
     let mut appliance = Appliance::swtpm().prepare();
     let right = device(&mut config(&appliance))["tcti"].clone();
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let nowhere = format!("swtpm:host=127.0.0.1,port={nobody}");
+    // Bound, so that nobody else listens there either.
+    let nobody = TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    let nowhere = format!("swtpm:host=127.0.0.1,port={port}");
     for (tcti, exclusive) in [(&*nowhere, true), ("device:/nonexistent/tpmrm0", false)] {
         appliance.reconfigure(|config| {
             set(config, "tcti", tcti);
