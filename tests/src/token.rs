@@ -136,8 +136,8 @@ impl Token {
 
     /// All key objects, looked at past the appliance by a program of its own (`examples/objects.rs`).
     ///
-    /// Not those without a `CKA_ID`: SoftHSM 2.6.1 may fail at making a key while others sign (its issue 573), and
-    /// leaves an object that has nothing of what was asked for.
+    /// Not those without `CKA_ID` and `CKA_LABEL`: SoftHSM 2.6.1 may fail at making a key while others sign (its
+    /// issue 573), and leaves an object that has nothing of what was asked for.
     ///
     /// # Panics
     /// If they cannot be read.
@@ -152,7 +152,8 @@ impl Token {
         assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
         let lines = String::from_utf8_lossy(&said.stdout);
         let objects = lines.lines().map(|line| serde_json::from_str(line).expect("an object"));
-        objects.filter(|object: &Object| !object.id.is_empty()).collect()
+        let named = |object: &Object| !(object.id.is_empty() && object.label.is_empty());
+        objects.filter(named).collect()
     }
 
     /// What SoftHSM has written about logins so far: two are the same only if none was tried between.

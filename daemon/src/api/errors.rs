@@ -14,7 +14,7 @@ use crate::{
     identity::IdentityError,
     keyset::{act::Refusal, proposal::ProposalRefusal, steward::StewardError},
     signer::SignError,
-    workers::{self, AttestError, TooSlow},
+    workers::{self, AttestError, NotResumed, TooSlow},
 };
 
 /// Everything that an edge can answer instead of what was asked.
@@ -50,6 +50,15 @@ pub(super) enum ApiError {
     Record,
     #[error("a reason has at most {max} bytes", max = MAX_REASON)]
     ReasonTooLong,
+}
+
+impl From<NotResumed> for ApiError {
+    fn from(error: NotResumed) -> Self {
+        match error {
+            NotResumed::NotParked => Self::NotParked,
+            NotResumed::NotAsked(_) => Self::NoLauncher,
+        }
+    }
 }
 
 /// Bound on the text that a custodian gives as reason, bytes.

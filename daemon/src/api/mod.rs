@@ -60,8 +60,6 @@ pub struct App {
     pub workers: Arc<Workers>,
     /// The listeners' certificates, where they have some.
     pub certificates: Option<LiveCertificates>,
-    /// Asks the launcher to start a parked device's worker again, forgetting its pending login.
-    pub launcher: crate::launcher::control::Upward,
     /// Counted where it happens.
     pub metrics: Arc<Metrics>,
     /// Deadlines.

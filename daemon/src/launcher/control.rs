@@ -16,6 +16,9 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Why a device is parked of which its worker says so: it gives the reason itself.
+pub const WORKER_PARKED: &str = "WORKER_PARKED";
+
 /// Bound on a message, bytes: the configuration's text in JSON is the largest.
 const MAX_MESSAGE: usize = 192 * 1024;
 
@@ -48,9 +51,11 @@ pub enum Downward {
     Parked {
         /// The device.
         device: String,
+        /// Which start of the device's worker it was.
+        start: u64,
         /// Of the server's requests to resume the device, the latest that was heard by then; 0: none was.
         heard: u64,
-        /// Why, as a stable reason.
+        /// Why, as a stable reason: [`WORKER_PARKED`], where the worker says so itself.
         reason: String,
         /// What the operator has to do.
         detail: String,
@@ -77,6 +82,8 @@ pub enum ToLauncher {
     Resume {
         /// The device.
         device: String,
+        /// Which start of its worker is parked, by the launcher's count.
+        start: u64,
         /// Which of this server's requests to resume it this is, from 1.
         number: u64,
     },
@@ -117,7 +124,7 @@ pub struct Addresses {
 enum Packet {
     Config { path: String, text: String },
     Wire { device: String, start: u64 },
-    Parked { device: String, heard: u64, reason: String, detail: String },
+    Parked { device: String, start: u64, heard: u64, reason: String, detail: String },
     Ended { device: String, reason: String, detail: String, wait_ms: u64 },
 }
 
@@ -142,9 +149,9 @@ pub fn send_downward(socket: &OwnedFd, message: &Downward) -> io::Result<()> {
             (Packet::Wire { device: device.clone(), start: *start }, Some(socket.as_fd()))
         }
         Downward::WireLost { .. } => return Err(io::Error::other("nothing to send")),
-        Downward::Parked { device, heard, reason, detail } => {
+        Downward::Parked { device, start, heard, reason, detail } => {
             let (device, reason, detail) = (device.clone(), reason.clone(), detail.clone());
-            (Packet::Parked { device, heard: *heard, reason, detail }, None)
+            (Packet::Parked { device, start: *start, heard: *heard, reason, detail }, None)
         }
         Downward::Ended { device, reason, detail, wait_ms } => {
             let (device, reason, detail) = (device.clone(), reason.clone(), detail.clone());
@@ -164,8 +171,8 @@ pub fn receive_downward(socket: &OwnedFd) -> io::Result<Option<Downward>> {
         (Packet::Config { path, text }, None) => Downward::Config { path, text },
         (Packet::Wire { device, start }, Some(socket)) => Downward::Wire { device, start, socket },
         (Packet::Wire { device, .. }, None) => Downward::WireLost { device },
-        (Packet::Parked { device, heard, reason, detail }, None) => {
-            Downward::Parked { device, heard, reason, detail }
+        (Packet::Parked { device, start, heard, reason, detail }, None) => {
+            Downward::Parked { device, start, heard, reason, detail }
         }
         (Packet::Ended { device, reason, detail, wait_ms }, None) => {
             Downward::Ended { device, reason, detail, wait_ms }
@@ -203,12 +210,13 @@ impl Upward {
         send(self.0.as_fd(), &ToLauncher::Ready(addresses.clone()), None)
     }
 
-    /// Asks for a parked device to be tried again, for the `number`th time.
+    /// Asks for a device to be tried again whose `start`th worker is parked; it is the `number`th time.
     ///
     /// # Errors
     /// The socket's.
-    pub fn resume(&self, device: &str, number: u64) -> io::Result<()> {
-        send(self.0.as_fd(), &ToLauncher::Resume { device: device.to_owned(), number }, None)
+    pub fn resume(&self, device: &str, start: u64, number: u64) -> io::Result<()> {
+        let device = device.to_owned();
+        send(self.0.as_fd(), &ToLauncher::Resume { device, start, number }, None)
     }
 
     /// Says that a worker's signatures are right. Where that cannot be said, its next start waits longer.

@@ -7,6 +7,7 @@ pub mod control;
 mod doom;
 pub(crate) mod layout;
 pub(crate) mod process;
+mod resumption;
 mod server;
 mod slot;
 mod stop;

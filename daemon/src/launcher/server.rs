@@ -36,7 +36,9 @@ impl Launcher {
         for (_, slot) in &mut self.workers {
             slot.due = Some(now);
             slot.parked = false;
-            slot.heard = 0;
+            slot.resumption.begin_anew();
+            // It ends with the wire that the server before had; where it does not, this one has to hear of it.
+            slot.doom = slot.running.is_some().then(|| Doom::new(now, false));
         }
         Ok(())
     }
@@ -59,7 +61,9 @@ impl Launcher {
         }
         match control::receive_upward(control) {
             Ok(Some(ToLauncher::Ready(addresses))) => self.ready(&addresses),
-            Ok(Some(ToLauncher::Resume { device, number })) => self.resume(&device, number),
+            Ok(Some(ToLauncher::Resume { device, start, number })) => {
+                self.resume(&device, start, number);
+            }
             Ok(Some(ToLauncher::Proved { device, start })) => {
                 if let Some(slot) = self.running(&device, start) {
                     slot.backoff.proved();

@@ -2,7 +2,12 @@
 
 use std::{process::ExitStatus, time::Instant};
 
-use super::{backoff::Backoff, doom::Doom, process::Process};
+use super::{
+    backoff::Backoff,
+    doom::Doom,
+    process::Process,
+    resumption::{Latest, Resumption},
+};
 use crate::clock;
 
 /// One process, running or not.
@@ -12,10 +17,7 @@ pub(super) struct Slot {
     pub(super) due: Option<Instant>,
     pub(super) backoff: Backoff,
     pub(super) parked: bool,
-    pub(super) resume: bool,
-    pub(super) resumed: Vec<Instant>,
-    /// Of the running server's requests to resume it, the latest.
-    pub(super) heard: u64,
+    pub(super) resumption: Resumption,
     pub(super) generation: u64,
     /// Which start of the worker this is.
     pub(super) start: u64,
@@ -30,6 +32,12 @@ impl Slot {
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.running.is_none() && self.due.is_some_and(|due| due <= now)
+    }
+
+    /// How the process that was started last is.
+    pub(super) fn latest(&self) -> Latest {
+        let process = self.running.as_ref().map(Process::id);
+        Latest { start: self.start, parked: self.parked, process }
     }
 
     /// The exit status of the process, if it has ended.

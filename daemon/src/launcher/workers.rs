@@ -11,16 +11,13 @@ use rustix::process::Signal;
 
 use super::{
     Launcher,
-    control::Downward,
+    control::{Downward, WORKER_PARKED},
     doom::Sentence,
     process::{self, Log},
+    resumption::Answer,
     slot::Slot,
 };
 use crate::clock;
-
-/// How often a device may be resumed within [`RESUMES_WITHIN`]: HSMs lock a PIN after few failures.
-const MAX_RESUMES: usize = 5;
-const RESUMES_WITHIN: Duration = Duration::from_secs(3600);
 
 impl Launcher {
     pub(super) fn start_worker(&mut self, index: usize, now: Instant) {
@@ -31,7 +28,7 @@ impl Launcher {
             device: device.clone(),
             state_dir: self.layout.device_dir(&name),
             profiles: self.config.profiles_on(&name),
-            resume: slot.resume,
+            resume: slot.resumption.is_granted(),
         };
         slot.due = None;
         slot.generation = self.generation;
@@ -39,7 +36,7 @@ impl Launcher {
         match process::worker(&self.directory, &setup, self.layout.worker, Log::Inherited) {
             Ok((process, socket)) => {
                 slot.running = Some(process);
-                slot.resume = false;
+                slot.resumption.is_used();
                 slot.start += 1;
                 let start = slot.start;
                 self.tell(&Downward::Wire { device: name, start, socket });
@@ -64,19 +61,18 @@ impl Launcher {
         if self.server.running.is_none() {
             return; // Started again with the server.
         }
-        if slot.generation != self.generation {
+        if slot.generation != self.generation && !slot.parked {
             slot.due = Some(now); // It ended with the server before this one, as it should.
             return;
         }
         // Parked already: it was killed, and took its time to end.
         let parked = slot.parked || status.code() == Some(WorkerExit::PARKED.into());
-        if parked && !slot.resume {
+        if parked && !slot.resumption.is_granted() {
             slot.parked = true;
             slot.due = None;
-            let detail = format!("`mintwardenctl device resume {device}` is the way back");
-            tracing::error!(device, detail, "parked");
-            let (heard, reason) = (slot.heard, "WORKER_PARKED".into());
-            self.tell(&Downward::Parked { device, heard, reason, detail });
+            let (start, heard) = (slot.start, slot.resumption.heard());
+            tracing::error!(device, "parked");
+            self.tell_parked(device, start, heard);
             return;
         }
         slot.parked = false;
@@ -97,39 +93,39 @@ impl Launcher {
         });
     }
 
-    /// An operator wants a parked device tried again. The server is not believed beyond a bound: each
-    /// resumption may cost one attempt at the PIN.
-    pub(super) fn resume(&mut self, device: &str, number: u64) {
+    /// An operator wants a device tried again whose `start`th worker is parked: the server's `number`th request.
+    pub(super) fn resume(&mut self, device: &str, start: u64, number: u64) {
         let now = clock::monotonic();
         let devices = &self.config.devices;
         let named = |index: &usize| devices[*index].name.as_str() == device;
         let Some((_, slot)) = self.workers.iter_mut().find(|(index, _)| named(index)) else {
             return;
         };
-        slot.heard = number;
-        slot.resumed.retain(|at| now.saturating_duration_since(*at) < RESUMES_WITHIN);
-        if slot.resumed.len() >= MAX_RESUMES {
-            tracing::error!(device, "not resumed: too often within an hour");
-            let detail =
-                "it was resumed too often within an hour; restart the appliance".to_owned();
-            let (device, reason) = (device.to_owned(), "RESUMED_TOO_OFTEN".to_owned());
-            self.tell(&Downward::Parked { device, heard: number, reason, detail });
-            return;
-        }
-        slot.resumed.push(now);
-        slot.resume = true;
-        slot.backoff.reset();
-        // A worker that has said that it is parked may not be reaped yet: its end starts the next.
-        match &slot.running {
-            None => {
+        let latest = slot.latest();
+        let answer = slot.resumption.heed(start, number, latest, now);
+        let (device, heard) = (device.to_owned(), slot.resumption.heard());
+        match answer {
+            Answer::Start => {
+                slot.backoff.reset();
                 slot.parked = false;
                 slot.due = Some(now);
             }
-            Some(process) if slot.parked => {
-                let pid = process.id();
-                self.tell_stuck(device.to_owned(), number, pid);
+            Answer::WhenEnded => slot.backoff.reset(),
+            Answer::Stuck(pid) => {
+                slot.backoff.reset();
+                self.tell_stuck(device, latest.start, heard, pid);
             }
-            Some(_) => {}
+            Answer::Parked => self.tell_parked(device, latest.start, heard),
+            Answer::Late => {
+                tracing::warn!(device, start, "resumed too late: another worker has started");
+            }
+            Answer::TooOften => {
+                tracing::error!(device, "not resumed: too often within an hour");
+                let detail = "it was resumed too often within an hour; restart the appliance";
+                let (start, detail) = (latest.start, detail.to_owned());
+                let reason = "RESUMED_TOO_OFTEN".to_owned();
+                self.tell(&Downward::Parked { device, start, heard, reason, detail });
+            }
         }
     }
 
@@ -150,23 +146,30 @@ impl Launcher {
                 }
                 Some(Sentence::Park) => {
                     slot.parked = true;
-                    stuck.push((device, slot.heard, process.id()));
+                    stuck.push((device, slot.start, slot.resumption.heard(), process.id()));
                 }
                 None => {}
             }
         }
-        for (device, heard, pid) in stuck {
+        for (device, start, heard, pid) in stuck {
             tracing::error!(device, pid, "a killed worker does not end: its device is parked");
-            self.tell_stuck(device, heard, pid);
+            self.tell_stuck(device, start, heard, pid);
         }
     }
 
-    fn tell_stuck(&self, device: String, heard: u64, pid: u32) {
+    fn tell_parked(&self, device: String, start: u64, heard: u64) {
+        let detail = format!("`mintwardenctl device resume {device}` is the way back");
+        let reason = WORKER_PARKED.to_owned();
+        self.tell(&Downward::Parked { device, start, heard, reason, detail });
+    }
+
+    fn tell_stuck(&self, device: String, start: u64, heard: u64, pid: u32) {
         let detail = format!(
             "process {pid} does not end although it was killed: its driver hangs in the kernel; mend that, or \
              restart the machine, then say `mintwardenctl device resume {device}`"
         );
-        self.tell(&Downward::Parked { device, heard, reason: "WORKER_STUCK".into(), detail });
+        let reason = "WORKER_STUCK".to_owned();
+        self.tell(&Downward::Parked { device, start, heard, reason, detail });
     }
 
     /// A device's worker, if it is still the one that the server means.

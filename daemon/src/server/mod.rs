@@ -274,7 +274,6 @@ async fn build(
         ),
         workers,
         certificates,
-        launcher,
         metrics,
         limits: config.limits.clone(),
         started_at: clock::wall(),
@@ -344,9 +343,9 @@ async fn follow(
             Some(Downward::WireLost { device }) => {
                 tracing::error!(device, "a wire did not arrive: no descriptor is free");
             }
-            Some(Downward::Parked { device, heard, reason, detail }) => {
+            Some(Downward::Parked { device, start, heard, reason, detail }) => {
                 if let Some(worker) = workers.get(&device) {
-                    worker.said(Said::Parked { why: Reason::new(reason, detail), heard });
+                    worker.said(Said::Parked { why: Reason::new(reason, detail), start, heard });
                 }
             }
             Some(Downward::Ended { device, reason, detail, wait_ms }) => {

@@ -7,7 +7,7 @@ use mintwarden_worker::{
     wire::{Answer, Ask, Examine, Examined},
 };
 
-use super::{State, Worker, device_key, wire::Lost};
+use super::{State, UNASKED, Worker, device_key, wire::Lost};
 use crate::{
     clock::Deadline,
     doctor::account::{DeviceAccount, KeyObject},
@@ -125,7 +125,7 @@ impl Worker {
                 with(seen(), Finding::fault(check, device, found, remedy))
             }
             Ok(_) => {
-                ready.wire.cut("another answer than the one asked for");
+                self.state.distrusted(&ready.wire, UNASKED);
                 let found = "its worker answered what was not asked, and was discarded";
                 with(seen(), Finding::fault(check, device, found, "look again"))
             }

@@ -30,7 +30,7 @@ pub use fitness::Keys;
 pub use pace::{KeyKind, TooSlow};
 pub use ready::Ready;
 pub use reason::{Fault, Reason, cause};
-pub use state::{Said, State};
+pub use state::{NotResumed, Said, State};
 pub use worker::{Effort, SignedOnWire, Source, Worker};
 
 use crate::launcher::control::Upward;

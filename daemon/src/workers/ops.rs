@@ -128,7 +128,7 @@ impl Workers {
                 Err(failed(&refused.reason, refused.detail))
             }
             Ok(answer) => expected(answer, &ready.keys).ok_or_else(|| {
-                ready.wire.cut(UNASKED);
+                worker.state.distrusted(&ready.wire, UNASKED);
                 failed("WORKER_BROKEN", "it answered what was not asked".into())
             }),
             Err(lost) => {

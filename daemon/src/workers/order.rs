@@ -78,8 +78,8 @@ mod tests {
     use crate::{
         clock,
         config::Config,
-        launcher::control::{self, Upward},
-        workers::{Reason, Said, State, Worker, Workers},
+        launcher::control::{self, ToLauncher, Upward, WORKER_PARKED},
+        workers::{NotResumed, Reason, Said, State, Worker, Workers},
     };
 
     const CONFIG: &str = r#"
@@ -216,21 +216,88 @@ mod tests {
         assert!(matches!(worker.state(), State::Ready(_)), "{:?}", worker.state());
     }
 
+    #[tokio::test]
+    async fn workers_that_are_found_out_one_after_the_other_are_a_prompt_answer() {
+        let (worker, _launcher) = worker();
+        for start in 1..=5 {
+            let (_lives, wire) = wire(&[hello()]);
+            worker.attach(start, wire).expect("a socket");
+            until_ready(&worker, start).await;
+            let State::Ready(ready) = worker.state() else { panic!("it was ready") };
+            worker.state.distrusted(&ready.wire, "a signature does not verify");
+            worker.said(ended());
+        }
+        let told = |state| matches!(state, State::Down(why) if why.reason == "DEVICE_FAULT");
+        while !told(worker.state()) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn parked(heard: u64) -> Said {
+        Said::Parked { why: Reason::new(WORKER_PARKED, ""), start: 3, heard }
+    }
+
     /// The launcher's word and the operator's cross on the way.
     #[tokio::test]
     async fn what_was_said_before_a_device_was_resumed_does_not_park_it_again() {
-        let (worker, _launcher) = worker();
-        let parked = |heard| Said::Parked { why: Reason::new("WORKER_PARKED", ""), heard };
-        assert_eq!(worker.resuming(), None, "it is not parked");
+        let (worker, launcher) = worker();
+        assert!(matches!(worker.resume(), Err(NotResumed::NotParked)));
         worker.state.said(parked(0));
         assert!(matches!(worker.state(), State::Parked(_)));
-        assert_eq!(worker.resuming(), Some(1));
-        assert_eq!(worker.resuming(), None, "each word of an operator is worth one try");
+        worker.resume().expect("it is parked");
+        let twice = worker.resume();
+        assert!(
+            matches!(twice, Err(NotResumed::NotParked)),
+            "one try for each word of an operator"
+        );
         worker.state.said(parked(0));
         assert!(matches!(worker.state(), State::Starting), "{:?}", worker.state());
         worker.state.said(parked(1));
         assert!(matches!(worker.state(), State::Parked(_)), "{:?}", worker.state());
-        assert_eq!(worker.resuming(), Some(2));
+        worker.resume().expect("it is parked");
+        for expected in [1, 2] {
+            let heard = control::receive_upward(&launcher).expect("a message");
+            let Some(ToLauncher::Resume { device, start, number }) = heard else {
+                panic!("{heard:?}");
+            };
+            assert_eq!((&*device, start, number), ("hsm-a", 3, expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_resumption_that_nobody_hears_changes_nothing() {
+        let (worker, launcher) = worker();
+        worker.state.said(parked(0));
+        drop(launcher);
+        assert!(matches!(worker.resume(), Err(NotResumed::NotAsked(_))));
+        assert!(matches!(worker.state(), State::Parked(_)));
+        worker.state.said(parked(0));
+        assert!(matches!(worker.state(), State::Parked(_)));
+    }
+
+    #[tokio::test]
+    async fn what_a_worker_said_last_hides_only_that_the_launcher_knows_no_better() {
+        for (reason, shown) in
+            [(WORKER_PARKED, "LOGIN_FAILED"), ("RESUMED_TOO_OFTEN", "RESUMED_TOO_OFTEN")]
+        {
+            let (worker, _launcher) = worker();
+            let unusable = WorkerHello {
+                build: BUILD.into(),
+                unusable: Some(Refused { reason: "LOGIN_FAILED".into(), detail: String::new() }),
+                parked: true,
+                ..WorkerHello::default()
+            };
+            let (_gone, wire) = wire(&[Answer::Hello(unusable)]);
+            worker.attach(3, wire).expect("a socket");
+            while !matches!(worker.state(), State::Parked(_)) {
+                tokio::task::yield_now().await;
+            }
+            worker.resume().expect("it is parked");
+            let why = Reason::new(reason, "");
+            worker.state.said(Said::Parked { why, start: 3, heard: 1 });
+            let State::Parked(why) = worker.state() else { panic!("{:?}", worker.state()) };
+            assert_eq!(why.reason, shown);
+        }
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -23,7 +24,10 @@ use super::{
     reason::{Fault, WORKER_LOST, WORKERS, cause},
     wire::Wire,
 };
-use crate::clock::{self, Deadline};
+use crate::{
+    clock::{self, Deadline},
+    launcher::control::WORKER_PARKED,
+};
 
 /// From this wait on, callers are told instead of being kept waiting.
 const TELL: Duration = Duration::from_secs(1);
@@ -62,6 +66,8 @@ struct Latest {
     seen: Vec<Finding>,
     breaker: Breaker,
     fault: Option<Fault>,
+    /// Which start of the worker is parked, or was last.
+    parked: u64,
     /// How often an operator had it resumed.
     resumed: u64,
     /// How often what went wrong, by cause.
@@ -75,11 +81,24 @@ pub enum Said {
     Parked {
         /// Why.
         why: Reason,
+        /// Which start of the worker it was.
+        start: u64,
         /// How many resumptions the launcher had heard of when it said so.
         heard: u64,
     },
     /// It is started again at this instant.
     Ended(Reason, Instant),
+}
+
+/// Why a device is not tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum NotResumed {
+    /// It is not parked.
+    #[error("the device is not parked")]
+    NotParked,
+    /// The launcher cannot be asked.
+    #[error("the launcher cannot be asked: {0}")]
+    NotAsked(#[source] io::Error),
 }
 
 impl Latest {
@@ -213,6 +232,7 @@ impl Shared {
                 let reason = Reason::from(refused.clone());
                 self.say(wire, reason.clone());
                 if hello.parked {
+                    self.note_parked(wire);
                     State::Parked(reason.needs_an_operator())
                 } else {
                     State::Down(reason)
@@ -230,6 +250,7 @@ impl Shared {
         let reason = Reason::from(words.why);
         self.say(wire, reason.clone());
         if words.parked {
+            self.note_parked(wire);
             self.set(wire, State::Parked(reason.needs_an_operator()));
         } else if matches!(self.get(), State::Starting) {
             self.set(wire, State::Down(reason)); // It never served.
@@ -240,6 +261,13 @@ impl Shared {
         let reason = Reason::new(reason, detail);
         self.say(wire, reason.clone());
         self.set(wire, State::Down(reason));
+    }
+
+    fn note_parked(&self, wire: &Arc<Wire>) {
+        let mut latest = self.latest();
+        if latest.is(wire) {
+            latest.parked = wire.start;
+        }
     }
 
     fn say(&self, wire: &Arc<Wire>, why: Reason) {
@@ -279,8 +307,10 @@ impl Shared {
         match said {
             // Said before it heard that the device is resumed.
             Said::Parked { heard, .. } if heard < latest.resumed => {}
-            Said::Parked { why, .. } => {
-                let reason = latest.words().cloned().unwrap_or(why).needs_an_operator();
+            Said::Parked { why, start, .. } => {
+                latest.parked = start;
+                let words = latest.words().filter(|_| why.reason == WORKER_PARKED);
+                let reason = words.cloned().unwrap_or(why).needs_an_operator();
                 self.change(|now| match now {
                     State::Starting | State::Down(_) => Some(State::Parked(reason)),
                     _ => None,
@@ -326,16 +356,21 @@ impl Shared {
         open
     }
 
-    /// It is to be tried again, if it is parked: for how manieth time.
-    pub(super) fn resuming(&self) -> Option<u64> {
+    /// It is to be tried again, if it is parked: `ask` is given which start of the worker is, and for how manieth time
+    /// it is resumed. What the launcher says next is about what was asked for last.
+    pub(super) fn resume(
+        &self,
+        ask: impl FnOnce(u64, u64) -> io::Result<()>,
+    ) -> Result<(), NotResumed> {
         let mut latest = self.latest();
-        let mut parked = false;
-        self.change(|now| {
-            parked = matches!(now, State::Parked(_));
-            parked.then_some(State::Starting)
-        });
-        latest.resumed += u64::from(parked);
-        parked.then_some(latest.resumed)
+        if !matches!(self.get(), State::Parked(_)) {
+            return Err(NotResumed::NotParked);
+        }
+        let number = latest.resumed + 1;
+        ask(latest.parked, number).map_err(NotResumed::NotAsked)?;
+        latest.resumed = number;
+        self.change(|now| matches!(now, State::Parked(_)).then_some(State::Starting));
+        Ok(())
     }
 
     pub(super) fn close(&self) {

@@ -80,12 +80,12 @@ type Open = Option<HashMap<u64, Waiting>>;
 
 #[derive(Debug)]
 struct Waiting {
+    /// Held until the worker is done with the request, even if the caller is long gone: what is
+    /// admitted is what the worker really has to do (I9). First, so that the room is there when the caller hears.
+    held: Option<Held>,
     answer: oneshot::Sender<Answer>,
     pulse: bool,
     deadline: Deadline,
-    /// Held until the worker is done with the request, even if the caller is long gone: what is
-    /// admitted is what the worker really has to do (I9).
-    held: Option<Held>,
 }
 
 impl Wire {
@@ -110,7 +110,7 @@ impl Wire {
         let (answer, answered) = oneshot::channel();
         let pulse = matches!(ask, Ask::Pulse(_));
         let frame = encode(&ToWorker { id, ask: Some(ask) });
-        let waiting = Waiting { answer, pulse, deadline, held };
+        let waiting = Waiting { held, answer, pulse, deadline };
         self.open().as_mut().ok_or(Lost::Wire)?.insert(id, waiting);
         self.frames.send(frame).map_err(|_| Lost::Wire)?;
         match tokio::time::timeout_at(deadline.instant().into(), answered).await {

@@ -15,7 +15,7 @@ use mintwarden_worker::{
 };
 
 use super::{
-    Fault, KEY_OPERATION, KeyKind, Said, State, UNASKED, WorkerError, attest,
+    Fault, KEY_OPERATION, KeyKind, NotResumed, Said, State, UNASKED, WorkerError, attest,
     order::Order,
     pace::{self, Asks, Pace, Sample},
     pulse::Patience,
@@ -119,11 +119,12 @@ impl Worker {
         self.pace.per_second()
     }
 
-    /// Notes that an operator has asked for a parked device to be tried again: for how manieth time, or `None` where
-    /// it is not parked.
-    #[must_use]
-    pub fn resuming(&self) -> Option<u64> {
-        self.state.resuming()
+    /// Has the launcher start a parked device's worker again, forgetting its pending login: an operator's word.
+    ///
+    /// # Errors
+    /// [`NotResumed`]; then nothing has changed.
+    pub fn resume(&self) -> Result<(), NotResumed> {
+        self.state.resume(|start, number| self.launcher.resume(&self.device, start, number))
     }
 
     /// Notes what the launcher says of the worker's end, after what the worker said itself.

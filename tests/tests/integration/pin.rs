@@ -71,6 +71,28 @@ async fn i10_a_wrong_pin_is_tried_once_also_over_five_restarts_of_everything() {
 }
 
 #[tokio::test]
+async fn i10_a_device_that_was_resumed_five_times_within_an_hour_is_left_alone() {
+    let (mut appliance, _pin) = with_wrong_pin().await;
+    appliance.start().await;
+    parked(&appliance, "LOGIN_FAILED").await;
+    for resumed in 1..=5 {
+        appliance.ctl(["device", "resume", DEVICE]).run().await.success();
+        parked(&appliance, "LOGIN_FAILED").await;
+        if resumed == 3 {
+            // The count is the launcher's.
+            appliance.kill_server().await;
+            parked(&appliance, "LOGIN_PENDING").await;
+        }
+    }
+    let tried = appliance.token().login_trace();
+    appliance.ctl(["device", "resume", DEVICE]).run().await.success();
+    let device = appliance.until_device(DEVICE, DeviceState::Parked).await;
+    assert_eq!(device.reason, "RESUMED_TOO_OFTEN", "{}", device.detail);
+    assert!(device.detail.contains("restart the appliance"), "{}", device.detail);
+    assert_eq!(appliance.token().login_trace(), tried, "not a sixth time");
+}
+
+#[tokio::test]
 async fn i10_a_changed_pin_file_is_tried_at_the_next_start() {
     let (mut appliance, pin) = with_wrong_pin().await;
     appliance.start().await;

@@ -6,7 +6,7 @@ mod attest;
 mod proposals;
 mod record;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use mintwarden_proto::v1::{
     self, ActResponse, GetKeyRequest, GetKeyResponse, GetStatusRequest, ListKeysRequest,
@@ -32,6 +32,9 @@ use crate::{
     record::{By, Event},
     workers::State,
 };
+
+/// How long a custodian waits for the record of what is done already.
+const NOTE_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) struct Custodian(pub(super) Arc<App>);
 
@@ -265,12 +268,13 @@ impl v1::custodian_service_server::CustodianService for Custodian {
         if person.as_ref().is_some_and(|by| !self.0.book.has_room(clock::reading(), by)) {
             return Err(ApiError::from(StewardError::from(ProposalRefusal::TooOften)).into());
         }
-        let number = worker.resuming().ok_or(ApiError::NotParked)?;
         tracing::info!(target: "custodian", act = "resume-device", device, %caller, reason, "asked");
-        self.0.launcher.resume(&device, number).map_err(|_| ApiError::NoLauncher)?;
+        worker.resume().map_err(ApiError::from)?;
         if let Some(by) = person.as_ref().map(By::from) {
             let event = Event::DeviceResumed { by, device, reason };
-            let _noted = self.0.note(self.0.book.entry(clock::reading(), None, event)).await;
+            let noted = self.0.note(self.0.book.entry(clock::reading(), None, event));
+            // On a disk that hangs it goes on by itself.
+            let _in_time = tokio::time::timeout(NOTE_PATIENCE, noted).await;
         }
         Ok(Response::new(ResumeDeviceResponse {}))
     }

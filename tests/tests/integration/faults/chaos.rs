@@ -270,12 +270,12 @@ async fn load_chaos_every_token_verifies_and_all_heals() {
         .await;
     }
     suspended += resume_keys(&appliance).await;
+    sign_on(CALLERS).await;
     // A look at keys that the last kill ended is an alarm until the next one.
     eventually("no alarm is left", async || {
         appliance.status().await.issuers[0].alarms.is_empty().then_some(())
     })
     .await;
-    sign_on(CALLERS).await;
     tally.done.store(true, Ordering::Relaxed);
     callers.join_all().await;
 
