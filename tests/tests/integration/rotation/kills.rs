@@ -188,6 +188,9 @@ async fn revoke(appliance: &Appliance, seen: &Seen) -> String {
         let proposed = ada.revoke(ISSUER, &kid, RevokeFallback::Unspecified, "stolen").await;
         let approved = async {
             let id = proposed.ok()?.proposal?.id;
+            // What is proposed is bound to the key's state: it signs still, or there is nothing to take over.
+            let keys = ada.list_keys(Some(ISSUER)).await.ok()?.remove(0).keys;
+            with_state(&keys, KeyState::Active).find(|key| key.kid == kid)?;
             bob.approve(ISSUER, &id, "seen it").await.ok()
         };
         if approved.await.is_none() {
