@@ -40,9 +40,9 @@ pub(super) enum Answer {
     WhenEnded,
     /// The next worker starts when this process has ended, which does not although it was killed.
     Stuck(u32),
-    /// It is the last word about another worker than the latest, which is parked as well.
+    /// It is about another worker than the latest, which is parked as well.
     Parked,
-    /// It is the last word about another worker than the latest, which is on its way.
+    /// It is about another worker than the latest, which is on its way.
     Late,
     /// Not before an hour is over.
     TooOften,

@@ -11,6 +11,8 @@ mod pulse;
 mod ready;
 mod reason;
 mod state;
+#[cfg(test)]
+mod tests;
 mod wire;
 mod words;
 mod worker;

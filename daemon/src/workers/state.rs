@@ -308,11 +308,13 @@ impl Shared {
             // Said before it heard that the device is resumed.
             Said::Parked { heard, .. } if heard < latest.resumed => {}
             Said::Parked { why, start, .. } => {
-                latest.parked = start;
                 let words = latest.words().filter(|_| why.reason == WORKER_PARKED);
                 let reason = words.cloned().unwrap_or(why).needs_an_operator();
                 self.change(|now| match now {
-                    State::Starting | State::Down(_) => Some(State::Parked(reason)),
+                    State::Starting | State::Down(_) => {
+                        latest.parked = start;
+                        Some(State::Parked(reason))
+                    }
                     _ => None,
                 });
             }
@@ -356,8 +358,8 @@ impl Shared {
         open
     }
 
-    /// It is to be tried again, if it is parked: `ask` is given which start of the worker is, and for how manieth time
-    /// it is resumed. What the launcher says next is about what was asked for last.
+    /// It is to be tried again, if it is parked: `ask` gets the start that is, and this request's number.
+    /// Under the lock, which it may not wait in: requests go out in the order of their numbers.
     pub(super) fn resume(
         &self,
         ask: impl FnOnce(u64, u64) -> io::Result<()>,

@@ -96,3 +96,16 @@ async fn a_worker_that_is_stopped_is_killed_and_its_batch_signed_by_the_next() {
     let device = ladder.ready().await;
     assert_eq!((device.starts, &*device.last_fault.unwrap().reason), (2, "WORKER_SILENT"));
 }
+
+/// It does not notice that its wire has ended: the launcher ends it, so that the next server has a worker.
+#[tokio::test]
+async fn a_stopped_worker_of_a_server_that_ended_keeps_the_next_server_from_nothing() {
+    let mut ladder = Ladder::new().await;
+    let worker = ladder.appliance.process(Role::Worker);
+    worker.signal(Signal::STOP);
+    ladder.appliance.kill_server().await;
+    ladder.ready().await;
+    assert!(!worker.runs(), "one worker at a time");
+    assert_eq!(ladder.logins(), 2, "one for each worker");
+    ladder.all_sign().await;
+}
